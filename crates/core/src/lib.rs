@@ -1,0 +1,40 @@
+//! The mathematics under Lawvere: no files, no network, no tokens' text.
+//!
+//! Everything here is about one object, a *Markov kernel* from contexts to next tokens, and the
+//! three ways of looking at it: as a directed metric (extended reals and min-plus matrices), as a
+//! matrix of logits (sparse rows and truncated spectra), as an arrow of a Markov category (finite
+//! distributions and divergences).
+//!
+//! ```
+//! use lawvere_core::{EReal, TropicalMatrix};
+//!
+//! // Three texts a <= b <= c with Pr(b|a) = 1/2 and Pr(c|b) = 1/4, as distances -log Pr.
+//! let inf = f64::INFINITY;
+//! let d = TropicalMatrix::from_rows(&[
+//!     &[0.0, 2f64.ln(), inf],
+//!     &[inf, 0.0, 4f64.ln()],
+//!     &[inf, inf, 0.0],
+//! ]).unwrap();
+//! let star = d.kleene_star().unwrap();
+//! assert!((star.get(0, 2) - 8f64.ln()).abs() < 1e-12);
+//! // Differences that IEEE arithmetic turns into NaN have one meaning here.
+//! assert_eq!(EReal::INFINITY.hom(EReal::INFINITY), EReal::NEG_INFINITY);
+//! ```
+
+mod ereal;
+mod head;
+mod kernel;
+pub mod linalg;
+mod matrix;
+mod sparse;
+pub mod stoch;
+mod sum;
+mod tropical;
+
+pub use ereal::EReal;
+pub use head::{HeadRef, LogProbBlock, ReadoutNorm};
+pub use kernel::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken, Window};
+pub use matrix::{RowMatrix, ShapeError};
+pub use sparse::{SparseError, SparseRows};
+pub use sum::{CompensatedSum, sum};
+pub use tropical::{TropicalError, TropicalMatrix};

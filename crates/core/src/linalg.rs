@@ -1,0 +1,303 @@
+//! Thin layers over `faer`: products, truncated singular value decomposition, spectra.
+
+use faer::linalg::matmul::matmul as faer_matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use rand::SeedableRng;
+use rand_distr::{Distribution as _, StandardNormal};
+use thiserror::Error;
+
+use crate::matrix::RowMatrix;
+use crate::sparse::SparseRows;
+
+/// A decomposition that did not come out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the {0} did not converge; the matrix may hold NaN or infinite entries")]
+pub struct LinalgError(pub &'static str);
+
+/// A real scalar that `faer` multiplies.
+pub trait Scalar: faer::traits::ComplexField {
+    /// 1.
+    const ONE: Self;
+}
+
+impl Scalar for f32 {
+    const ONE: Self = 1.0;
+}
+
+impl Scalar for f64 {
+    const ONE: Self = 1.0;
+}
+
+/// `dst = a b` on all threads of the current pool.
+///
+/// Shapes must agree: `dst` is `a.nrows() x b.ncols()`.
+pub fn matmul<T: Scalar>(
+    dst: MatMut<'_, T>,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+) {
+    faer_matmul(dst, Accum::Replace, a, b, T::ONE, Par::rayon(0));
+}
+
+
+/// A matrix known by its products only.
+pub trait LinearOperator {
+    /// The number of rows.
+    fn nrows(&self) -> usize;
+    /// The number of columns.
+    fn ncols(&self) -> usize;
+    /// `A x` for a block `x` of ncols x k.
+    fn apply(&self, x: MatRef<'_, f64>) -> Mat<f64>;
+    /// `A^T y` for a block `y` of nrows x k.
+    fn apply_transpose(&self, y: MatRef<'_, f64>) -> Mat<f64>;
+}
+
+/// Sparse rows with the mean of every row taken off, implicitly: `A - (A 1 / n) 1^T`.
+///
+/// For the transposed support matrix (contexts x tokens) this is the transpose of the centred
+/// support matrix of the implicit-geometry lens; the dense matrix is never formed.
+#[derive(Debug)]
+pub struct RowCentered<'a> {
+    rows: &'a SparseRows<f64>,
+    means: Vec<f64>,
+}
+
+impl<'a> RowCentered<'a> {
+    /// Centres `rows`.
+    pub fn new(rows: &'a SparseRows<f64>) -> Self {
+        let n = rows.ncols().max(1) as f64;
+        let means = rows.rows().map(|(_, values)| values.iter().sum::<f64>() / n).collect();
+        Self { rows, means }
+    }
+}
+
+impl LinearOperator for RowCentered<'_> {
+    fn nrows(&self) -> usize {
+        self.rows.nrows()
+    }
+
+    fn ncols(&self) -> usize {
+        self.rows.ncols()
+    }
+
+    fn apply(&self, x: MatRef<'_, f64>) -> Mat<f64> {
+        let mut out = Mat::zeros(self.nrows(), x.ncols());
+        for c in 0..x.ncols() {
+            let column = x.col(c);
+            let total: f64 = column.iter().sum();
+            for (i, (indices, values)) in self.rows.rows().enumerate() {
+                let dot: f64 =
+                    indices.iter().zip(values).map(|(&j, v)| v * column[j as usize]).sum();
+                out[(i, c)] = dot - self.means[i] * total;
+            }
+        }
+        out
+    }
+
+    fn apply_transpose(&self, y: MatRef<'_, f64>) -> Mat<f64> {
+        let mut out = Mat::zeros(self.ncols(), y.ncols());
+        for c in 0..y.ncols() {
+            let column = y.col(c);
+            let offset: f64 = self.means.iter().zip(column.iter()).map(|(m, y)| m * y).sum();
+            for j in 0..self.ncols() {
+                out[(j, c)] = -offset;
+            }
+            for (i, (indices, values)) in self.rows.rows().enumerate() {
+                for (&j, v) in indices.iter().zip(values) {
+                    out[(j as usize, c)] += v * column[i];
+                }
+            }
+        }
+        out
+    }
+}
+
+/// The leading part of a singular value decomposition, `A ~ U diag(s) V^T`.
+#[derive(Debug, Clone)]
+pub struct TruncatedSvd {
+    /// Left singular vectors, nrows x k.
+    pub u: Mat<f64>,
+    /// Singular values, decreasing.
+    pub singular_values: Vec<f64>,
+    /// Right singular vectors, ncols x k.
+    pub v: Mat<f64>,
+    /// The largest `|A^T u - s v|` among the triplets: how far the decomposition is from exact.
+    pub residual: f64,
+}
+
+/// The `rank` leading singular triplets of `a` by randomized subspace iteration.
+///
+/// Iterates until every residual is below `tolerance` times the largest singular value, 200 times
+/// at most; the residual reached is returned. A `rank` beyond the smaller dimension is cut to it.
+/// Cost: two products with `a` and a QR of `rank + 16` columns an iteration.
+///
+/// *Source:* Halko, Martinsson, Tropp, *Finding structure with randomness* (2011), algorithm 4.4.
+///
+/// # Errors
+/// A matrix with NaN or infinite entries.
+pub fn truncated_svd(
+    a: &dyn LinearOperator,
+    rank: usize,
+    tolerance: f64,
+    seed: u64,
+) -> Result<TruncatedSvd, LinalgError> {
+    const OVERSAMPLING: usize = 16;
+    const ITERATIONS: usize = 200;
+    let smaller = a.nrows().min(a.ncols());
+    let rank = rank.min(smaller);
+    if rank == 0 {
+        return Ok(TruncatedSvd {
+            u: Mat::zeros(a.nrows(), 0),
+            singular_values: Vec::new(),
+            v: Mat::zeros(a.ncols(), 0),
+            residual: 0.0,
+        });
+    }
+    let width = (rank + OVERSAMPLING).min(smaller);
+    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let start = Mat::from_fn(a.ncols(), width, |_, _| StandardNormal.sample(&mut rng));
+    let mut basis = orthonormal(&a.apply(start.as_ref()));
+    let mut iteration = 0;
+    loop {
+        // B^T = A^T Q; its decomposition gives that of Q Q^T A.
+        let projected = a.apply_transpose(basis.as_ref());
+        let svd = projected.thin_svd().map_err(|_| LinalgError("singular value decomposition"))?;
+        let u = &basis * svd.V();
+        let v = svd.U();
+        let s: Vec<f64> = svd.S().column_vector().iter().copied().collect();
+        // A^T u = s v holds by construction; what is left of A v outside s u is the error.
+        let image = a.apply(v);
+        let residual = (0..rank)
+            .map(|k| {
+                let squares = (0..a.nrows()).map(|i| (image[(i, k)] - s[k] * u[(i, k)]).powi(2));
+                squares.sum::<f64>().sqrt()
+            })
+            .fold(0.0, f64::max);
+        iteration += 1;
+        if residual.is_nan() {
+            return Err(LinalgError("truncated singular value decomposition"));
+        }
+        if residual <= tolerance * s[0] || iteration == ITERATIONS {
+            return Ok(TruncatedSvd {
+                u: u.subcols(0, rank).to_owned(),
+                singular_values: s[..rank].to_vec(),
+                v: v.subcols(0, rank).to_owned(),
+                residual,
+            });
+        }
+        basis = orthonormal(&image);
+    }
+}
+
+fn orthonormal(a: &Mat<f64>) -> Mat<f64> {
+    a.qr().compute_thin_Q()
+}
+
+/// Eigenvalues (decreasing) and eigenvectors (columns, in the same order) of a symmetric matrix.
+#[derive(Debug, Clone)]
+pub struct SymmetricEigen {
+    /// Eigenvalues, decreasing.
+    pub values: Vec<f64>,
+    /// Row `k` is the unit eigenvector of `values[k]`.
+    pub vectors: RowMatrix<f64>,
+}
+
+/// The spectrum of a symmetric matrix, of which the lower half is read. O(n^3).
+///
+/// # Errors
+/// NaN or infinite entries.
+pub fn symmetric_eigen(a: MatRef<'_, f64>) -> Result<SymmetricEigen, LinalgError> {
+    const WHAT: LinalgError = LinalgError("symmetric eigendecomposition");
+    let eigen = a.self_adjoint_eigen(Side::Lower).map_err(|_| WHAT)?;
+    let (n, ascending) = (a.nrows(), eigen.S().column_vector());
+    if ascending.iter().any(|x| !x.is_finite()) {
+        return Err(WHAT);
+    }
+    Ok(SymmetricEigen {
+        values: (0..n).rev().map(|k| ascending[k]).collect(),
+        vectors: RowMatrix::from_fn(n, n, |k, i| eigen.U()[(i, n - 1 - k)]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn supports(rows: usize, cols: usize) -> SparseRows<f64> {
+        let mut out = SparseRows::new(cols);
+        let mut state = 1u64;
+        for _ in 0..rows {
+            let mut row = Vec::new();
+            for j in 0..cols {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                if state >> 60 < 4 {
+                    row.push((j as u32, 1.0));
+                }
+            }
+            out.push_row(row).unwrap();
+        }
+        out
+    }
+
+    fn dense(rows: &SparseRows<f64>) -> Mat<f64> {
+        let n = rows.ncols();
+        let mut out = Mat::zeros(rows.nrows(), n);
+        for (i, (indices, values)) in rows.rows().enumerate() {
+            let mean = values.iter().sum::<f64>() / n as f64;
+            for j in 0..n {
+                out[(i, j)] = -mean;
+            }
+            for (&j, v) in indices.iter().zip(values) {
+                out[(i, j as usize)] += v;
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn the_truncated_spectrum_of_a_centred_support_matrix_is_the_dense_one() {
+        let rows = supports(120, 70);
+        let exact: Vec<f64> = dense(&rows).singular_values().unwrap();
+        let svd = truncated_svd(&RowCentered::new(&rows), 10, 1e-10, 1).unwrap();
+        for (a, b) in svd.singular_values.iter().zip(&exact) {
+            assert!((a - b).abs() < 1e-9 * exact[0], "{a} {b}");
+        }
+        assert!(svd.residual <= 1e-10 * exact[0]);
+        let gram = svd.u.transpose() * &svd.u;
+        assert!((0..10).all(|i| (0..10).all(|j| (gram[(i, j)] - f64::from(i == j)).abs() < 1e-10)));
+    }
+
+    #[test]
+    fn a_rank_beyond_the_matrix_gives_the_whole_spectrum() {
+        let rows = supports(6, 9);
+        let svd = truncated_svd(&RowCentered::new(&rows), 50, 1e-10, 1).unwrap();
+        let exact = dense(&rows).singular_values().unwrap();
+        assert_eq!(svd.singular_values.len(), 6);
+        assert!(svd.singular_values.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-10));
+    }
+
+    #[test]
+    fn products_do_not_depend_on_the_number_of_threads() {
+        let a = RowMatrix::from_fn(257, 576, |i, j| ((i * 31 + j * 17) % 101) as f32 / 50.0 - 1.0);
+        let b = RowMatrix::from_fn(1536, 576, |i, j| ((i * 13 + j * 7) % 97) as f32 / 48.0 - 1.0);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut out = RowMatrix::zeros(257, 1536);
+            pool.install(|| matmul(out.view_mut(), a.view(), b.view().transpose()));
+            out
+        };
+        assert_eq!(on(1).data(), on(2).data());
+        assert_eq!(on(1).data(), on(7).data());
+    }
+
+    #[test]
+    fn symmetric_eigenvalues_come_in_decreasing_order_with_their_vectors() {
+        let a = RowMatrix::from_vec(vec![2.0, 1.0, 1.0, 2.0], 2, 2).unwrap();
+        let eigen = symmetric_eigen(a.view()).unwrap();
+        assert!((eigen.values[0] - 3.0).abs() < 1e-12 && (eigen.values[1] - 1.0).abs() < 1e-12);
+        let v = eigen.vectors.row(0);
+        assert!((v[0] - v[1]).abs() < 1e-12);
+        let nan = RowMatrix::from_vec(vec![f64::NAN], 1, 1).unwrap();
+        assert!(symmetric_eigen(nan.view()).is_err());
+    }
+}

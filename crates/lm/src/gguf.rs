@@ -1,0 +1,187 @@
+//! GGUF checkpoints.
+
+use std::collections::BTreeSet;
+
+use candle_core::Device;
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::ggml_file::qtensor_from_ggml;
+use lawvere_token::gguf::Gguf;
+
+use crate::config::{DecoderConfig, SUPPORTED};
+use crate::error::LmError;
+use crate::weights::{Role, TensorSource};
+
+/// The decoder's shape, from the file's metadata.
+pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
+    let architecture = gguf.string("general.architecture")?;
+    if architecture != "llama" {
+        return Err(LmError::Architecture {
+            path: gguf.path().to_owned(),
+            found: architecture.to_owned(),
+            supported: SUPPORTED,
+        });
+    }
+    let scaling = gguf.string("llama.rope.scaling.type").unwrap_or("none");
+    if scaling != "none" || gguf.tensors().contains_key("rope_freqs.weight") {
+        return Err(LmError::checkpoint(
+            gguf.path(),
+            "it scales its rotary positions, which is not supported yet",
+        ));
+    }
+    let required = |key: &str| -> Result<usize, LmError> {
+        let value = gguf.integer(key)?;
+        let value = value.ok_or_else(|| gguf.error(format!("the field `{key}` is missing")))?;
+        Ok(value as usize)
+    };
+    let hidden_size = required("llama.embedding_length")?;
+    let heads = required("llama.attention.head_count")?;
+    let head_dim = match gguf.integer("llama.attention.key_length")? {
+        Some(length) => length as usize,
+        None => hidden_size.checked_div(heads).unwrap_or(0),
+    };
+    let rotated = gguf.integer("llama.rope.dimension_count")?;
+    if rotated.is_some_and(|r| r as usize != head_dim) {
+        return Err(LmError::checkpoint(
+            gguf.path(),
+            format!("it rotates {rotated:?} of {head_dim} dimensions of a head; only all are supported"),
+        ));
+    }
+    let bos = gguf.integer("tokenizer.ggml.bos_token_id")?;
+    // llama.cpp takes a missing add_bos_token as false for byte-level BPE, the tokenizer supported.
+    let adds_bos = gguf.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(false);
+    let kv_heads = gguf.integer("llama.attention.head_count_kv")?;
+    let config = DecoderConfig {
+        vocab_size: gguf.strings("tokenizer.ggml.tokens")?.len(),
+        hidden_size,
+        layers: required("llama.block_count")?,
+        heads,
+        kv_heads: kv_heads.map_or(heads, |k| k as usize),
+        head_dim,
+        feed_forward_size: required("llama.feed_forward_length")?,
+        rope_theta: gguf.float("llama.rope.freq_base")?.unwrap_or(10_000.0) as f32,
+        norm_eps: gguf.float("llama.attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5) as f32,
+        context_length: required("llama.context_length")?,
+        tied_head: !gguf.tensors().contains_key("output.weight"),
+        bos: bos.filter(|_| adds_bos).map(|b| b as u32),
+    };
+    match config.problem() {
+        Some(problem) => Err(LmError::checkpoint(gguf.path(), problem)),
+        None => Ok(config),
+    }
+}
+
+/// The tensors of a GGUF file, dequantised.
+pub(crate) struct GgufTensors<'a> {
+    gguf: &'a Gguf,
+    head_dim: usize,
+    left: BTreeSet<&'a str>,
+}
+
+impl<'a> GgufTensors<'a> {
+    pub fn new(gguf: &'a Gguf, config: &DecoderConfig) -> Self {
+        let left = gguf.tensors().keys().map(String::as_str).collect();
+        Self { gguf, head_dim: config.head_dim, left }
+    }
+
+    fn error(&self, what: String) -> LmError {
+        LmError::checkpoint(self.gguf.path(), what)
+    }
+}
+
+impl TensorSource for GgufTensors<'_> {
+    fn take(&mut self, role: Role, shape: &[usize]) -> Result<Vec<f32>, LmError> {
+        let name = name(role);
+        let Some(info) = self.gguf.tensors().get(&name) else {
+            return Err(self.error(format!("the tensor `{name}` is missing")));
+        };
+        if info.shape != shape {
+            return Err(self.error(format!(
+                "the tensor `{name}` has shape {:?}; the metadata ask for {shape:?}",
+                info.shape
+            )));
+        }
+        let dtype = dtype(info.dtype).ok_or_else(|| {
+            self.error(format!("the tensor `{name}` has the unsupported ggml type {}", info.dtype))
+        })?;
+        let elements: usize = shape.iter().product();
+        let row = shape.last().copied().unwrap_or(1);
+        if row % dtype.block_size() != 0 {
+            return Err(self.error(format!(
+                "the rows of `{name}` hold {row} values, not a multiple of {dtype:?}'s block of {}",
+                dtype.block_size()
+            )));
+        }
+        let length = elements / dtype.block_size() * dtype.type_size();
+        let bytes = self.gguf.data(&name, info, length)?;
+        let dequantised = qtensor_from_ggml(dtype, bytes, shape.to_vec(), &Device::Cpu)
+            .and_then(|q| q.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>())
+            .map_err(|e| self.error(format!("the tensor `{name}` cannot be dequantised: {e}")))?;
+        if let Some(bad) = dequantised.iter().find(|x| !x.is_finite()) {
+            return Err(self.error(format!("the tensor `{name}` holds the value {bad}")));
+        }
+        self.left.remove(name.as_str());
+        Ok(match role {
+            Role::Query(_) | Role::Key(_) => unpermute(&dequantised, self.head_dim, shape[1]),
+            _ => dequantised,
+        })
+    }
+
+    fn finish(self) -> Result<(), LmError> {
+        match self.left.first() {
+            Some(name) => {
+                Err(self.error(format!("it holds the tensor `{name}`, which a llama model has no use for")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// GGUF interleaves the two halves of every head of Q and K; this takes them apart again.
+fn unpermute(data: &[f32], head_dim: usize, columns: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(data.len());
+    for head in data.chunks_exact(head_dim * columns) {
+        for half in 0..2 {
+            for row in head.chunks_exact(2 * columns) {
+                out.extend_from_slice(&row[half * columns..(half + 1) * columns]);
+            }
+        }
+    }
+    out
+}
+
+fn name(role: Role) -> String {
+    match role {
+        Role::Embedding => "token_embd.weight".into(),
+        Role::FinalNorm => "output_norm.weight".into(),
+        Role::Head => "output.weight".into(),
+        Role::AttentionNorm(i) => format!("blk.{i}.attn_norm.weight"),
+        Role::Query(i) => format!("blk.{i}.attn_q.weight"),
+        Role::Key(i) => format!("blk.{i}.attn_k.weight"),
+        Role::Value(i) => format!("blk.{i}.attn_v.weight"),
+        Role::AttentionOutput(i) => format!("blk.{i}.attn_output.weight"),
+        Role::FeedForwardNorm(i) => format!("blk.{i}.ffn_norm.weight"),
+        Role::Gate(i) => format!("blk.{i}.ffn_gate.weight"),
+        Role::Up(i) => format!("blk.{i}.ffn_up.weight"),
+        Role::Down(i) => format!("blk.{i}.ffn_down.weight"),
+    }
+}
+
+/// The ggml types that candle dequantises, by their numbers in the format.
+fn dtype(number: u32) -> Option<GgmlDType> {
+    Some(match number {
+        0 => GgmlDType::F32,
+        1 => GgmlDType::F16,
+        2 => GgmlDType::Q4_0,
+        3 => GgmlDType::Q4_1,
+        6 => GgmlDType::Q5_0,
+        7 => GgmlDType::Q5_1,
+        8 => GgmlDType::Q8_0,
+        10 => GgmlDType::Q2K,
+        11 => GgmlDType::Q3K,
+        12 => GgmlDType::Q4K,
+        13 => GgmlDType::Q5K,
+        14 => GgmlDType::Q6K,
+        30 => GgmlDType::BF16,
+        _ => return None,
+    })
+}

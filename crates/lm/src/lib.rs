@@ -1,0 +1,21 @@
+//! Language models: checkpoints, one configurable decoder, the states of all layers in one pass.
+//!
+//! A [`LanguageModel`] is opened from a GGUF file or a Hugging Face checkpoint folder and is a
+//! Markov kernel that factors as `head . encoder` ([`lawvere_core::Factored`]). Weights are
+//! computed with in float32, whatever they are stored in.
+//!
+//! Loaded now: the Llama family (Llama, SmolLM2, TinyLlama) without rotary scaling.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod attention;
+mod config;
+mod decoder;
+mod error;
+mod gguf;
+mod model;
+mod safetensors;
+mod weights;
+
+pub use config::DecoderConfig;
+pub use error::LmError;
+pub use model::LanguageModel;

@@ -1,0 +1,241 @@
+//! An index on disk: written whole or not at all, and trusted in nothing when it is opened.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+
+use lawvere_text::{ContextOptions, Corpus, DataKernel, TextError, TextSpace, Tokenizer, Unseen};
+use proptest::prelude::*;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+const ARRAYS: &str = "space.safetensors";
+
+fn space_of(documents: &[&str]) -> TextSpace {
+    let words = Tokenizer::words(documents.iter().copied()).unwrap();
+    TextSpace::build(&Corpus::from_documents(documents).unwrap(), &words, &mut |_| {}).unwrap()
+}
+
+fn space() -> TextSpace {
+    space_of(&["a b a b", "b a c", "a"])
+}
+
+fn refused(folder: &Path) -> String {
+    let error = TextSpace::open(folder).unwrap_err().to_string();
+    assert!(!error.contains('\n'), "{error}");
+    error
+}
+
+fn edit_info(folder: &Path, edit: impl FnOnce(&mut Value)) {
+    let path = folder.join("space.json");
+    let mut info: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    edit(&mut info);
+    fs::write(path, info.to_string()).unwrap();
+}
+
+/// Puts a file in the place of an index's own and makes the checksum right again.
+fn forge(folder: &Path, name: &str, bytes: &[u8]) {
+    fs::write(folder.join(name), bytes).unwrap();
+    let digest: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    edit_info(folder, |info| info["files"][name] = json!(digest));
+}
+
+/// Lets `edit` change one array, and makes the checksum right again.
+fn forge_array(folder: &Path, name: &str, edit: impl FnOnce(&mut Dtype, &mut Vec<u8>)) {
+    let bytes = fs::read(folder.join(ARRAYS)).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut edit = Some(edit);
+    let owned: Vec<(String, Dtype, Vec<u8>)> = tensors
+        .tensors()
+        .into_iter()
+        .map(|(n, t)| {
+            let (mut dtype, mut data) = (t.dtype(), t.data().to_vec());
+            if n == name {
+                edit.take().unwrap()(&mut dtype, &mut data);
+            }
+            (n, dtype, data)
+        })
+        .collect();
+    let views = owned.iter().map(|(n, dtype, data)| {
+        let length = data.len() * 8 / dtype.bitsize();
+        (n.as_str(), TensorView::new(*dtype, vec![length], data).unwrap())
+    });
+    forge(folder, ARRAYS, &safetensors::serialize(views, None).unwrap());
+}
+
+#[test]
+fn an_index_is_three_files_that_name_their_sources() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus_path = folder.path().join("corpus.txt");
+    fs::write(&corpus_path, "a b\nb c\n").unwrap();
+    let corpus =
+        Corpus::read(&[corpus_path], lawvere_text::DocumentUnit::Line, false).unwrap();
+    let words = Tokenizer::words(corpus.documents()).unwrap();
+    let mut stages = Vec::new();
+    let built =
+        TextSpace::build(&corpus, &words, &mut |stage| stages.push(stage.to_owned())).unwrap();
+    assert_eq!(stages.len(), 3);
+    let index = folder.path().join("new/index");
+    built.save(&index).unwrap();
+    let opened = TextSpace::open(&index).unwrap();
+    let info = opened.info();
+    assert_eq!((info.tokens, info.documents, info.bytes, info.symbol_bits), (4, 2, 8, 16));
+    assert_eq!(info.corpus_identity, corpus.identity());
+    assert_eq!(info.tokenizer_identity, words.identity());
+    assert_eq!(info.files.len(), 2);
+    // What was opened can be saved again, also in its own place.
+    opened.save(&index).unwrap();
+    assert_eq!(TextSpace::open(&index).unwrap().info(), info);
+    let beside: Vec<_> =
+        fs::read_dir(index.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(beside, ["index"]);
+}
+
+#[test]
+fn a_killed_write_leaves_nothing_under_the_final_name_and_a_rerun_succeeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    // What a killed run leaves behind: its folder, half written, beside the final name.
+    let left = folder.path().join(".lawvere-index-killed");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join(ARRAYS), [0; 100]).unwrap();
+    assert!(refused(&index).contains("space.json: missing"));
+    space().save(&index).unwrap();
+    assert_eq!(TextSpace::open(&index).unwrap().tokens(), 8);
+}
+
+#[test]
+fn a_write_that_fails_leaves_the_old_index_and_no_rubbish() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "not a folder").unwrap();
+    assert!(space().save(&file.join("index")).is_err());
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["file"]);
+}
+
+#[test]
+fn an_index_and_an_empty_folder_are_replaced_and_anything_else_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    fs::create_dir(&index).unwrap();
+    space().save(&index).unwrap();
+    let old = TextSpace::open(&index).unwrap();
+    space_of(&["x y"]).save(&index).unwrap();
+    assert_eq!(TextSpace::open(&index).unwrap().tokens(), 2);
+    // The files of the old one are still mapped.
+    assert_eq!(old.tokens(), 8);
+    assert_eq!(old.count(&[]), 8);
+
+    let precious = index.join("notes.md");
+    fs::write(&precious, "mine").unwrap();
+    let error = space().save(&index).unwrap_err();
+    assert!(matches!(error, TextError::Destination { .. }));
+    assert!(error.to_string().contains("notes.md"), "{error}");
+    assert!(precious.exists());
+
+    let error = space().save(&precious).unwrap_err().to_string();
+    assert!(error.contains("a file of that name is there"), "{error}");
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("tokenizer.json"), "{}").unwrap();
+    let error = TextSpace::check_destination(&other).unwrap_err().to_string();
+    assert!(error.contains("not an index"), "{error}");
+}
+
+#[test]
+fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
+    type Damage = fn(&Path);
+    let cases: [(Damage, &str); 22] = [
+        (|f| fs::remove_file(f.join("space.json")).unwrap(), "space.json: missing"),
+        (|f| fs::remove_file(f.join(ARRAYS)).unwrap(), "space.safetensors: missing"),
+        (|f| fs::remove_file(f.join("tokenizer.json")).unwrap(), "tokenizer.json: missing"),
+        (|f| fs::write(f.join("space.json"), "{\"sch").unwrap(), "space.json: not readable as JSON"),
+        (|f| fs::write(f.join("space.json"), "{}").unwrap(), "space.json: no schema"),
+        (|f| edit_info(f, |i| i["schema"] = json!("lawvere-text-space/9")), "text-space/9"),
+        (|f| edit_info(f, |i| i["tokens"] = json!("many")), "space.json: invalid type"),
+        (|f| edit_info(f, |i| i["tokens"] = json!(u64::MAX)), "too many tokens"),
+        (|f| edit_info(f, |i| i["tokens"] = json!(9)), "tensor `symbols`"),
+        (|f| edit_info(f, |i| i["symbol_bits"] = json!(8)), "symbols of 8 bits"),
+        (|f| edit_info(f, |i| i["files"] = json!({})), "names no checksum"),
+        (|f| fs::write(f.join("tokenizer.json"), "{}").unwrap(), "tokenizer.json: damaged"),
+        (
+            |f| {
+                let words = Tokenizer::words(["a b q"].into_iter()).unwrap();
+                forge(f, "tokenizer.json", words.to_json().unwrap().as_bytes());
+            },
+            "not the tokenizer that space.json names",
+        ),
+        (
+            |f| {
+                let bytes = fs::read(f.join(ARRAYS)).unwrap();
+                fs::write(f.join(ARRAYS), &bytes[..bytes.len() - 2]).unwrap();
+            },
+            "space.safetensors: damaged or truncated",
+        ),
+        (|f| forge(f, ARRAYS, b""), "space.safetensors: header"),
+        (|f| forge(f, ARRAYS, &[0xFF; 64]), "header too large"),
+        (|f| forge(f, ARRAYS, &{ let mut b = vec![0; 64]; b[1] = 1; b }), "invalid header length"),
+        (|f| forge_array(f, "lcp", |d, _| *d = Dtype::I32), "tensor `lcp` is I32"),
+        (|f| forge_array(f, "suffix_array", |_, b| b.truncate(8)), "not U32 of shape [11]"),
+        (|f| forge_array(f, "suffix_array", |_, b| b[3] = 0x7F), "points beyond the text"),
+        (|f| forge_array(f, "symbols", |_, b| b[0] = 200), "a symbol is 200"),
+        (|f| forge_array(f, "document_starts", |_, b| b[8] = 4), "where documents end"),
+    ];
+    for (damage, wanted) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("index");
+        space().save(&index).unwrap();
+        damage(&index);
+        let error = refused(&index);
+        assert!(error.contains(wanted), "{error:?} does not say {wanted:?}");
+        assert!(error.starts_with(&index.display().to_string()), "{error}");
+        assert!(error.ends_with("rebuild it with `lawvere index`"), "{error}");
+        // A damaged index may be replaced, unless nothing says that it was one.
+        assert_eq!(space().save(&index).is_ok(), !wanted.starts_with("space.json: missing"));
+    }
+}
+
+fn ask_everything(space: &TextSpace) {
+    for text in [&[][..], &[0], &[0, 1], &[1, 0, 1], &[2, 2], &[9]] {
+        space.count(text);
+        space.next_tokens(text);
+        space.longest_suffix(text);
+        let _ = DataKernel::new(space, Unseen::Strict).law(text);
+        let _ = DataKernel::new(space, Unseen::BackOff).law(text);
+    }
+    for order in 0..5 {
+        let _ = space.contexts(order, 1, &ContextOptions::default());
+        let document_end = lawvere_text::DocumentEnd::Dropped;
+        let options = ContextOptions { document_end, top: Some(2), blocks: Some(2) };
+        let _ = space.contexts(order, 1, &options);
+    }
+    for i in 0..space.documents() + 1 {
+        space.document_tokens(i);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_hostile_index_with_right_checksums_is_refused_or_answers_without_a_panic(
+        array in 0usize..5,
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), 0u8..12), 1..12),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("index");
+        space().save(&index).unwrap();
+        let (name, width) = [("symbols", 2), ("suffix_array", 4), ("lcp", 4),
+            ("document_starts", 8), ("token_ids", 4)][array];
+        forge_array(&index, name, |_, bytes| {
+            for (at, value) in &changes {
+                let k = at.index(bytes.len() / width) * width;
+                bytes[k] = *value;
+            }
+        });
+        if let Ok(space) = TextSpace::open(&index) {
+            ask_everything(&space);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+use std::collections::HashMap;
+use std::path::Path;
+
+use ahash::AHashMap;
+use tokenizers::models::bpe::BPE;
+use tokenizers::models::wordlevel::WordLevel;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
+use tokenizers::{
+    DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+    Tokenizer as HfTokenizer, TokenizerBuilder, TokenizerImpl,
+};
+
+use crate::TokenError;
+use crate::file::sha256_hex;
+use crate::gguf::Gguf;
+use crate::gguf_tokenizer;
+
+/// Text to token ids and back, with an identity.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: HfTokenizer,
+    vocab_size: usize,
+    identity: String,
+}
+
+impl Tokenizer {
+    /// The tokenizer of a file: a GGUF checkpoint, a `tokenizer.json`, or a folder that holds one.
+    ///
+    /// # Errors
+    /// An unreadable or damaged file, a kind of tokenizer that is not supported.
+    pub fn open(path: &Path) -> Result<Self, TokenError> {
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
+            return Self::from_gguf(&Gguf::open(path)?);
+        }
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let text = std::fs::read_to_string(&file).map_err(|e| TokenError::io(&file, e))?;
+        Self::from_json(&text).map_err(|e| match e {
+            TokenError::Json { what, .. } => TokenError::Json { path: file, what },
+            other => other,
+        })
+    }
+
+    /// The tokenizer inside a GGUF file: the same ids as llama.cpp gives with special tokens read
+    /// as text.
+    ///
+    /// # Errors
+    /// A kind of tokenizer that is not supported, fields that are missing or do not fit together.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, TokenError> {
+        Ok(Self::new(gguf_tokenizer::rebuild(gguf)?))
+    }
+
+    /// A tokenizer from the text of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Text that is not a tokenizer's description.
+    pub fn from_json(text: &str) -> Result<Self, TokenError> {
+        text.parse::<HfTokenizer>()
+            .map(Self::new)
+            .map_err(|e| TokenError::Json { path: "tokenizer.json".into(), what: e.to_string() })
+    }
+
+    /// White-space-separated words of `texts`, numbered by decreasing frequency, equally frequent
+    /// ones alphabetically. Words outside the vocabulary cannot be encoded.
+    ///
+    /// # Errors
+    /// Texts without a word.
+    pub fn words<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, TokenError> {
+        let mut counts: HashMap<&str, u64> = HashMap::new();
+        texts.flat_map(str::split_whitespace).for_each(|w| *counts.entry(w).or_default() += 1);
+        if counts.is_empty() {
+            return Err(TokenError::NoWords);
+        }
+        let mut words: Vec<(&str, u64)> = counts.into_iter().collect();
+        words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        let vocab = words.iter().zip(0..).map(|((w, _), id)| ((*w).to_owned(), id)).collect();
+        let model = WordLevel::builder()
+            .vocab(vocab)
+            .build()
+            .map_err(|e| TokenError::Encode(e.to_string()))?;
+        let built = TokenizerBuilder::default()
+            .with_model(model.into())
+            .with_normalizer(None)
+            .with_pre_tokenizer(Some(WhitespaceSplit.into()))
+            .with_post_processor(None)
+            .with_decoder(None)
+            .build();
+        finish(built).map(Self::new)
+    }
+
+    /// The 256 bytes, each its own token, with its value as its id.
+    ///
+    /// # Errors
+    /// None in practice: the description is fixed.
+    pub fn bytes() -> Result<Self, TokenError> {
+        let vocab: AHashMap<String, u32> =
+            (0..=u8::MAX).map(|b| (byte_symbol(b).to_string(), u32::from(b))).collect();
+        let model = BPE::builder()
+            .vocab_and_merges(vocab, Vec::new())
+            .build()
+            .map_err(|e| TokenError::Encode(e.to_string()))?;
+        let byte_level = ByteLevel::new(false, false, false);
+        let built = TokenizerBuilder::default()
+            .with_model(model.into())
+            .with_normalizer(None)
+            .with_pre_tokenizer(Some(byte_level.into()))
+            .with_post_processor(None)
+            .with_decoder(Some(byte_level.into()))
+            .build();
+        finish(built).map(Self::new)
+    }
+
+    fn new(mut inner: HfTokenizer) -> Self {
+        inner.set_encode_special_tokens(true);
+        let _ = inner.with_truncation(None);
+        inner.with_padding(None);
+        // Ids may have gaps, so the number of outcomes is the largest id plus one.
+        let largest = inner.get_vocab(true).into_values().max();
+        let identity = sha256_hex(serde_json::to_string(&inner).unwrap_or_default().as_bytes());
+        Self { inner, vocab_size: largest.map_or(0, |id| id as usize + 1), identity }
+    }
+
+    /// The token ids of `text`; nothing is added before or after.
+    ///
+    /// # Errors
+    /// A word outside a word-level vocabulary.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenError> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| encode_error(&*e))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// [`encode`](Self::encode) of many texts, in parallel.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>, TokenError> {
+        let encodings =
+            self.inner.encode_batch_fast(texts.to_vec(), false).map_err(|e| encode_error(&*e))?;
+        Ok(encodings.iter().map(|e| e.get_ids().to_vec()).collect())
+    }
+
+    /// The text of `ids`; bytes that are not UTF-8 (a character cut in two) become U+FFFD.
+    ///
+    /// # Errors
+    /// What the decoder refuses.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenError> {
+        self.inner.decode(ids, false).map_err(|e| TokenError::Decode(e.to_string()))
+    }
+
+    /// The token as it stands in the vocabulary; `None` for an id outside it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The id of a token as it stands in the vocabulary.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// One more than the largest token id.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The SHA-256 of the tokenizer's complete description.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// The description, a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be written as JSON.
+    pub fn to_json(&self) -> Result<String, TokenError> {
+        serde_json::to_string(&self.inner)
+            .map_err(|e| TokenError::Json { path: "tokenizer.json".into(), what: e.to_string() })
+    }
+}
+
+fn encode_error(e: &(dyn std::error::Error + Send + Sync)) -> TokenError {
+    let what = e.to_string();
+    if what.contains("[UNK]") || what.contains("unk") {
+        return TokenError::Encode("it holds a word that is not in the word vocabulary".into());
+    }
+    TokenError::Encode(what)
+}
+
+type Parts = TokenizerImpl<
+    ModelWrapper,
+    NormalizerWrapper,
+    PreTokenizerWrapper,
+    PostProcessorWrapper,
+    DecoderWrapper,
+>;
+
+pub(crate) fn finish(
+    built: Result<Parts, Box<dyn std::error::Error + Send + Sync>>,
+) -> Result<HfTokenizer, TokenError> {
+    built.map(HfTokenizer::from).map_err(|e| TokenError::Encode(e.to_string()))
+}
+
+/// The printable character that byte-level tokenizers write for a byte: itself where it is
+/// printable Latin-1, the next free character from U+0100 on otherwise.
+fn byte_symbol(byte: u8) -> char {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    if printable(byte) {
+        return char::from(byte);
+    }
+    let earlier = (0..byte).filter(|&b| !printable(b)).count() as u32;
+    char::from_u32(0x100 + earlier).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_their_own_ids_and_come_back() {
+        let bytes = Tokenizer::bytes().unwrap();
+        let text = "a\u{0}\n é🙂\u{7f}";
+        let ids: Vec<u32> = text.bytes().map(u32::from).collect();
+        assert_eq!(bytes.encode(text).unwrap(), ids);
+        assert_eq!(bytes.decode(&ids).unwrap(), text);
+        assert_eq!(bytes.vocab_size(), 256);
+    }
+
+    #[test]
+    fn a_tokenizer_is_known_by_its_description() {
+        let words = Tokenizer::words(["b a b"].into_iter()).unwrap();
+        let again = Tokenizer::from_json(&words.to_json().unwrap()).unwrap();
+        assert_eq!(words.identity(), again.identity());
+        assert_eq!(again.encode("a b").unwrap(), [1, 0]);
+        assert_ne!(words.identity(), Tokenizer::words(["a"].into_iter()).unwrap().identity());
+    }
+
+    #[test]
+    fn a_word_outside_the_vocabulary_is_an_error() {
+        let words = Tokenizer::words(["b a b"].into_iter()).unwrap();
+        assert!(words.encode("c").unwrap_err().to_string().contains("word vocabulary"));
+        assert!(matches!(Tokenizer::words([" "].into_iter()), Err(TokenError::NoWords)));
+    }
+
+    #[test]
+    fn what_is_no_tokenizer_is_refused_by_name() {
+        assert!(Tokenizer::from_json("{}").is_err());
+        let missing = Tokenizer::open(Path::new("no/such/tokenizer.json")).unwrap_err();
+        assert!(missing.to_string().contains("no/such/tokenizer.json"));
+    }
+}
