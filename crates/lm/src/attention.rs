@@ -114,7 +114,10 @@ fn attend_rows(
             accumulated.iter_mut().for_each(|x| *x *= shrink);
         }
         matmul(
-            MatMut::from_row_major_slice_with_stride_mut(target, rows, head_dim, out_row),
+            // faer 0.24's from_row_major_slice_with_stride_mut swaps the strides and writes out of
+            // bounds; the transposed column-major view is the same matrix.
+            MatMut::from_column_major_slice_with_stride_mut(target, head_dim, rows, out_row)
+                .transpose_mut(),
             Accum::Add,
             MatRef::from_row_major_slice(tile, rows, keys),
             part(heads + kv_heads + kv_head, key, keys),

@@ -55,7 +55,11 @@ impl Blocks {
     pub fn deal(space: &TextSpace, wanted: u16) -> Self {
         let view = space.view();
         let n = view.len().max(1) as u64;
-        let mut out = Self { starts: Vec::new(), document_bounds: Vec::new(), tokens: Vec::new() };
+        let mut out = Self {
+            starts: Vec::new(),
+            document_bounds: Vec::new(),
+            tokens: Vec::new(),
+        };
         let mut current = None;
         for i in 0..space.documents() {
             let Range { start, end } = view.document(i).unwrap_or_default();
@@ -80,6 +84,8 @@ impl Blocks {
 
     /// The block of a symbol's position.
     pub fn of(&self, position: u32) -> usize {
-        self.starts.partition_point(|&start| start <= position).saturating_sub(1)
+        self.starts
+            .partition_point(|&start| start <= position)
+            .saturating_sub(1)
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::OnceLock;
 
 use lawvere_token::Tokenizer;
 use libsais::SuffixArrayConstruction;
@@ -40,8 +41,12 @@ impl TextSpace {
                 .run()
                 .map_err(failed)?;
             on_stage("measuring common prefixes");
-            let (sa, plcp, _) =
-                sorted.plcp_construction().single_threaded().run().map_err(failed)?.into_parts();
+            let (sa, plcp, _) = sorted
+                .plcp_construction()
+                .single_threaded()
+                .run()
+                .map_err(failed)?
+                .into_parts();
             let lcp = clipped_lcp(&sa, plcp, |p| symbols.get(p).is_none_or(|&s| s == 0));
             (Symbols::Narrow(symbols), sa, lcp)
         } else {
@@ -53,8 +58,12 @@ impl TextSpace {
                 .run()
                 .map_err(failed)?;
             on_stage("measuring common prefixes");
-            let (sa, plcp, _) =
-                sorted.plcp_construction().single_threaded().run().map_err(failed)?.into_parts();
+            let (sa, plcp, _) = sorted
+                .plcp_construction()
+                .single_threaded()
+                .run()
+                .map_err(failed)?
+                .into_parts();
             let lcp = clipped_lcp(&sa, plcp, |p| symbols.get(p).is_none_or(|&s| s == 0));
             (Symbols::Wide(unsigned(symbols)), sa, lcp)
         };
@@ -82,6 +91,7 @@ impl TextSpace {
                 document_starts,
                 token_ids,
             }),
+            unigrams: OnceLock::new(),
         })
     }
 }
@@ -98,7 +108,11 @@ const DOCUMENT_END: u32 = u32::MAX;
 impl Tokenized {
     fn new(corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Self, TextError> {
         let vocab_size = tokenizer.vocab_size();
-        let mut out = Self { ids: Vec::new(), document_starts: Vec::new(), vocab_size };
+        let mut out = Self {
+            ids: Vec::new(),
+            document_starts: Vec::new(),
+            vocab_size,
+        };
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for document in corpus.documents() {
             batch.push(document);
@@ -119,7 +133,10 @@ impl Tokenized {
         for ids in documents {
             let outside = |&&id: &&u32| id as usize >= self.vocab_size || id == DOCUMENT_END;
             if let Some(&token) = ids.iter().find(outside) {
-                return Err(TextError::TokenOutOfRange { token, vocab_size: self.vocab_size });
+                return Err(TextError::TokenOutOfRange {
+                    token,
+                    vocab_size: self.vocab_size,
+                });
             }
             let symbols = self.ids.len() + ids.len() + 1;
             if symbols > i32::MAX as usize {
@@ -144,7 +161,11 @@ impl Tokenized {
                 *slot = true;
             }
         }
-        seen.iter().zip(0..).filter(|(seen, _)| **seen).map(|(_, id)| id).collect()
+        seen.iter()
+            .zip(0..)
+            .filter(|(seen, _)| **seen)
+            .map(|(_, id)| id)
+            .collect()
     }
 
     fn symbols<S>(self, token_ids: &[u32], narrow: fn(u32) -> S) -> Vec<S> {

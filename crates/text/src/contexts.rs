@@ -35,7 +35,11 @@ pub struct ContextOptions {
 impl Default for ContextOptions {
     /// Document ends are outcomes, all contexts, 64 blocks.
     fn default() -> Self {
-        Self { document_end: DocumentEnd::Outcome, top: None, blocks: Some(64) }
+        Self {
+            document_end: DocumentEnd::Outcome,
+            top: None,
+            blocks: Some(64),
+        }
     }
 }
 
@@ -124,15 +128,23 @@ impl TextSpace {
         min_count: u64,
         options: &ContextOptions,
     ) -> Result<ContextTable, TextError> {
-        for (option, zero) in
-            [("top", options.top == Some(0)), ("blocks", options.blocks == Some(0))]
-        {
+        for (option, zero) in [
+            ("top", options.top == Some(0)),
+            ("blocks", options.blocks == Some(0)),
+        ] {
             if zero {
-                return Err(TextError::Option { option, problem: "must be at least 1".into() });
+                return Err(TextError::Option {
+                    option,
+                    problem: "must be at least 1".into(),
+                });
             }
         }
         let longest_document = self.longest_document();
-        let none = TextError::NoContexts { order, min_count, longest_document };
+        let none = TextError::NoContexts {
+            order,
+            min_count,
+            longest_document,
+        };
         if order > longest_document {
             return Err(none);
         }
@@ -191,7 +203,9 @@ impl ContextTable {
                 .push(token.ok_or_else(|| inconsistent("a context holds a document end".into()))?);
         }
         self.ended.push(row.ended);
-        self.counts.push_row(row.counts).map_err(|e| inconsistent(e.to_string()))?;
+        self.counts
+            .push_row(row.counts)
+            .map_err(|e| inconsistent(e.to_string()))?;
         if let Some(out) = &mut self.blocks {
             for (block, count) in row.blocks.iter().map(|entry| entry.iter().copied().unzip()) {
                 let (block, count): (Vec<u16>, Vec<u32>) = (block, count);
@@ -221,14 +235,21 @@ fn find(
         if occurrences < min_count || (end - start == 1 && !is_context(view, start, order)) {
             return;
         }
-        let ended = if dropped { ends(view, start..end, order) } else { 0 };
+        let ended = if dropped {
+            ends(view, start..end, order)
+        } else {
+            0
+        };
         let count = occurrences - ended;
         if count < min_count {
             return;
         }
         total += 1;
-        let found =
-            Found { negated_count: -(count as i64), start: start as u32, end: end as u32 };
+        let found = Found {
+            negated_count: -(count as i64),
+            start: start as u32,
+            end: end as u32,
+        };
         match top {
             None => all.push(found),
             Some(top) if kept.len() < top => kept.push(found),
@@ -273,7 +294,11 @@ fn row(
     end_outcome: Option<u32>,
     blocks: Option<&Blocks>,
 ) -> Row {
-    let mut out = Row { counts: Vec::new(), ended: 0, blocks: Vec::new() };
+    let mut out = Row {
+        counts: Vec::new(),
+        ended: 0,
+        blocks: Vec::new(),
+    };
     let end = found.end as usize;
     let mut tally = vec![0u32; blocks.map_or(0, Blocks::len)];
     let mut add = |out: &mut Row, outcome: u32, run: Range<usize>| {
@@ -283,7 +308,10 @@ fn row(
             tally[blocks.of(position)] += 1;
         }
         let hit = tally.iter_mut().zip(0..).filter(|(count, _)| **count > 0);
-        out.blocks.push(hit.map(|(count, block)| (block, std::mem::take(count))).collect());
+        out.blocks.push(
+            hit.map(|(count, block)| (block, std::mem::take(count)))
+                .collect(),
+        );
     };
     let first = found.start as usize;
     let ended = ends(view, first..end, order);

@@ -51,7 +51,11 @@ impl Corpus {
         for path in paths {
             let before = builder.ends.len();
             let metadata = fs::metadata(path).map_err(|e| TextError::reading(path, e))?;
-            let files = if metadata.is_dir() { text_files(path)? } else { vec![path.clone()] };
+            let files = if metadata.is_dir() {
+                text_files(path)?
+            } else {
+                vec![path.clone()]
+            };
             for file in files {
                 builder.add_file(&file, unit, lossy)?;
             }
@@ -94,7 +98,9 @@ impl Corpus {
     /// The documents in order.
     pub fn documents(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end])
+        starts
+            .zip(&self.ends)
+            .map(|(start, &end)| &self.text[start..end])
     }
 
     /// The paths that were asked for; none for texts from memory.
@@ -155,28 +161,38 @@ impl Builder {
         let bytes = fs::read(path).map_err(|e| TextError::reading(path, e))?;
         self.add_bytes(&bytes);
         if let Some(offset) = bytes.iter().position(|&b| b == 0) {
-            return Err(TextError::Binary { path: path.to_owned(), offset });
+            return Err(TextError::Binary {
+                path: path.to_owned(),
+                offset,
+            });
         }
         let replaced;
         let text = match std::str::from_utf8(&bytes) {
             Ok(text) => text,
             Err(_) if lossy => {
-                self.replacements +=
-                    bytes.utf8_chunks().filter(|c| !c.invalid().is_empty()).count() as u64;
+                self.replacements += bytes
+                    .utf8_chunks()
+                    .filter(|c| !c.invalid().is_empty())
+                    .count() as u64;
                 replaced = String::from_utf8_lossy(&bytes);
                 &replaced
             }
             Err(e) => {
                 let offset = e.valid_up_to();
                 let byte = bytes.get(offset).copied().unwrap_or_default();
-                return Err(TextError::NotUtf8 { path: path.to_owned(), offset, byte });
+                return Err(TextError::NotUtf8 {
+                    path: path.to_owned(),
+                    offset,
+                    byte,
+                });
             }
         };
         let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
         match unit {
             // `lines` cuts `\r` only before `\n`, so not at the end of the file.
             DocumentUnit::Line => {
-                text.lines().for_each(|l| self.add_document(l.strip_suffix('\r').unwrap_or(l)));
+                text.lines()
+                    .for_each(|l| self.add_document(l.strip_suffix('\r').unwrap_or(l)));
             }
             DocumentUnit::File if text.contains("\r\n") => {
                 self.add_document(&text.replace("\r\n", "\n"));
@@ -214,7 +230,9 @@ fn text_files(folder: &Path) -> Result<Vec<PathBuf>, TextError> {
         }
     }
     if files.is_empty() {
-        return Err(TextError::NoTextFiles { path: folder.to_owned() });
+        return Err(TextError::NoTextFiles {
+            path: folder.to_owned(),
+        });
     }
     files.sort();
     Ok(files)
@@ -241,7 +259,11 @@ mod tests {
     #[test]
     fn lines_are_documents_without_bom_carriage_returns_and_blanks() {
         let folder = tempfile::tempdir().unwrap();
-        let path = file(&folder, "a.txt", b"\xEF\xBB\xBFone two\r\n\r\n  \nthree\n\nfour");
+        let path = file(
+            &folder,
+            "a.txt",
+            b"\xEF\xBB\xBFone two\r\n\r\n  \nthree\n\nfour",
+        );
         let corpus = read_lines(path.clone()).unwrap();
         assert_eq!(documents(&corpus), ["one two", "three", "four"]);
         assert_eq!((corpus.len(), corpus.bytes()), (3, 28));
@@ -267,8 +289,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = file(&folder, "latin.txt", b"caf\xC3\xA9 or caf\xE9\n\xFF");
         let error = read_lines(path.clone()).unwrap_err();
-        assert!(matches!(error, TextError::NotUtf8 { offset: 12, byte: 0xE9, .. }), "{error}");
-        assert!(error.to_string().contains("latin.txt: byte 12 (0xE9)"), "{error}");
+        assert!(
+            matches!(
+                error,
+                TextError::NotUtf8 {
+                    offset: 12,
+                    byte: 0xE9,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("latin.txt: byte 12 (0xE9)"),
+            "{error}"
+        );
         let corpus = Corpus::read(&[path], DocumentUnit::Line, true).unwrap();
         assert_eq!(documents(&corpus), ["café or caf\u{FFFD}", "\u{FFFD}"]);
         assert_eq!(corpus.replacements(), 2);
@@ -279,8 +314,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cases = [
             (folder.path().join("none.txt"), "no such file"),
-            (file(&folder, "blank.txt", b" \n\r\n\t\n"), "empty: no document with text"),
-            (file(&folder, "image.png", b"\x89PNG\0\0"), "looks binary: byte 4 is NUL"),
+            (
+                file(&folder, "blank.txt", b" \n\r\n\t\n"),
+                "empty: no document with text",
+            ),
+            (
+                file(&folder, "image.png", b"\x89PNG\0\0"),
+                "looks binary: byte 4 is NUL",
+            ),
         ];
         for (path, wanted) in cases {
             let error = read_lines(path.clone()).unwrap_err().to_string();

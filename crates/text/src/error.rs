@@ -12,7 +12,10 @@ pub enum TextError {
     #[error("{path}: no such file or folder", path = path.display())]
     Missing { path: PathBuf },
     #[error("{path}: cannot be read: {source}", path = path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{path}: the folder holds no .txt file", path = path.display())]
     NoTextFiles { path: PathBuf },
     #[error("{path}: empty: no document with text (blank lines are skipped)", path = path.display())]
@@ -20,12 +23,18 @@ pub enum TextError {
     #[error("{path}: looks binary: byte {offset} is NUL; a corpus is plain text in UTF-8", path = path.display())]
     Binary { path: PathBuf, offset: usize },
     #[error("{path}: byte {offset} (0x{byte:02X}) is not UTF-8; convert the file, or read it lossily to replace such bytes", path = path.display())]
-    NotUtf8 { path: PathBuf, offset: usize, byte: u8 },
+    NotUtf8 {
+        path: PathBuf,
+        offset: usize,
+        byte: u8,
+    },
     #[error("the corpus has no document with text")]
     NoDocuments,
     #[error("the tokenizer makes no token out of this corpus")]
     NoTokens,
-    #[error("the corpus has {symbols} tokens and document ends or more; an index holds fewer than 2^31 = 2147483648")]
+    #[error(
+        "the corpus has {symbols} tokens and document ends or more; an index holds fewer than 2^31 = 2147483648"
+    )]
     TooLarge { symbols: usize },
     #[error("the tokenizer gave token id {token}, outside its own vocabulary of {vocab_size}")]
     TokenOutOfRange { token: u32, vocab_size: usize },
@@ -36,11 +45,23 @@ pub enum TextError {
     #[error("{path}: {problem}; choose another place for the index", path = path.display())]
     Destination { path: PathBuf, problem: String },
     #[error("{path}: cannot be written: {source}", path = path.display())]
-    Write { path: PathBuf, source: std::io::Error },
-    #[error("no context of {order} tokens occurs at least {min_count} times; the longest document has {longest_document} tokens")]
-    NoContexts { order: usize, min_count: u64, longest_document: usize },
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "no context of {order} tokens occurs at least {min_count} times; the longest document has {longest_document} tokens"
+    )]
+    NoContexts {
+        order: usize,
+        min_count: u64,
+        longest_document: usize,
+    },
     #[error("{option}: {problem}")]
-    Option { option: &'static str, problem: String },
+    Option {
+        option: &'static str,
+        problem: String,
+    },
     #[error("the index contradicts itself ({problem}); rebuild it with `lawvere index`")]
     Inconsistent { problem: String },
     #[error(transparent)]
@@ -57,10 +78,16 @@ impl TextError {
     }
 
     pub(crate) fn writing(path: &Path, source: std::io::Error) -> Self {
-        Self::Write { path: path.to_owned(), source }
+        Self::Write {
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn index(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Index { path: path.to_owned(), problem: problem.into() }
+        Self::Index {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
     }
 }

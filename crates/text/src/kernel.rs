@@ -2,8 +2,8 @@ use lawvere_core::{ContextBatch, KernelError, LogProbs, NextToken, SparseRows};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::query::NextCounts;
 use crate::TextSpace;
+use crate::query::NextCounts;
 
 /// What k_data says of a context that does not occur in the corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -62,7 +62,11 @@ impl<'a> DataKernel<'a> {
     fn check(&self, window: usize, tokens: &[u32]) -> Result<(), KernelError> {
         let vocab_size = self.space.vocab_size();
         match tokens.iter().find(|&&t| t as usize >= vocab_size) {
-            Some(&token) => Err(KernelError::TokenOutOfRange { window, token, vocab_size }),
+            Some(&token) => Err(KernelError::TokenOutOfRange {
+                window,
+                token,
+                vocab_size,
+            }),
             None => Ok(()),
         }
     }
@@ -70,14 +74,22 @@ impl<'a> DataKernel<'a> {
     fn law_of(&self, context: &[u32]) -> Result<Law, KernelError> {
         let next = self.space.next_tokens(context);
         if next.total() > 0 {
-            return Ok(Law { next, used_length: context.len() });
+            return Ok(Law {
+                next,
+                used_length: context.len(),
+            });
         }
         match self.unseen {
-            Unseen::Strict => Err(KernelError::UnseenContext { context: self.describe(context) }),
+            Unseen::Strict => Err(KernelError::UnseenContext {
+                context: self.describe(context),
+            }),
             Unseen::BackOff => {
                 let used_length = self.space.longest_suffix(context);
                 let suffix = &context[context.len() - used_length..];
-                Ok(Law { next: self.space.next_tokens(suffix), used_length })
+                Ok(Law {
+                    next: self.space.next_tokens(suffix),
+                    used_length,
+                })
             }
         }
     }
@@ -85,7 +97,11 @@ impl<'a> DataKernel<'a> {
     /// A context as text and as ids, from its last tokens if it is long.
     fn describe(&self, context: &[u32]) -> String {
         let shown = &context[context.len().saturating_sub(SHOWN_TOKENS)..];
-        let more = if shown.len() < context.len() { "..." } else { "" };
+        let more = if shown.len() < context.len() {
+            "..."
+        } else {
+            ""
+        };
         let text = self.space.tokenizer().decode(shown).unwrap_or_default();
         format!("{more}{text:?} (tokens {more}{shown:?})")
     }
@@ -95,7 +111,9 @@ impl<'a> DataKernel<'a> {
         let total = (next.total() as f64).ln();
         let end = (self.space.vocab_size() as u32, next.ended);
         let outcomes = next.counts.into_iter().chain((end.1 > 0).then_some(end));
-        Ok(outcomes.map(|(token, count)| (token, ((count as f64).ln() - total) as f32)).collect())
+        Ok(outcomes
+            .map(|(token, count)| (token, ((count as f64).ln() - total) as f32))
+            .collect())
     }
 }
 
@@ -115,17 +133,24 @@ impl NextToken for DataKernel<'_> {
             self.check(i, window.tokens)?;
         }
         let positions = contexts.windows().flat_map(|window| {
-            window.positions.iter().map(move |&p| &window.tokens[..p as usize])
+            window
+                .positions
+                .iter()
+                .map(move |&p| &window.tokens[..p as usize])
         });
         let mut positions = positions.peekable();
         let mut first_row = 0;
         while positions.peek().is_some() {
             let block: Vec<&[u32]> = positions.by_ref().take(BLOCK_ROWS).collect();
             // Collected before the first error is looked for, so that it is always the same one.
-            let laws: Vec<_> = block.par_iter().map(|context| self.log_row(context)).collect();
+            let laws: Vec<_> = block
+                .par_iter()
+                .map(|context| self.log_row(context))
+                .collect();
             let mut rows = SparseRows::new(self.vocab_size());
             for law in laws {
-                rows.push_row(law?).map_err(|e| KernelError::Other(Box::new(e)))?;
+                rows.push_row(law?)
+                    .map_err(|e| KernelError::Other(Box::new(e)))?;
             }
             visit(first_row, LogProbs::Sparse(rows))?;
             first_row += block.len();
@@ -142,16 +167,24 @@ mod tests {
     fn space() -> TextSpace {
         let documents = ["the cat sat", "the cat ran", "a dog sat", "the cat"];
         let words = Tokenizer::words(documents.into_iter()).unwrap();
-        TextSpace::build(&Corpus::from_documents(documents).unwrap(), &words, &mut |_| {}).unwrap()
+        TextSpace::build(
+            &Corpus::from_documents(documents).unwrap(),
+            &words,
+            &mut |_| {},
+        )
+        .unwrap()
     }
 
     fn rows(kernel: &DataKernel<'_>, batch: &ContextBatch) -> Result<SparseRows<f32>, KernelError> {
         let mut all = SparseRows::new(kernel.vocab_size());
         kernel.log_probs(batch, &mut |first, block| {
             assert_eq!(first, all.nrows());
-            let LogProbs::Sparse(block) = block else { panic!("dense") };
+            let LogProbs::Sparse(block) = block else {
+                panic!("dense")
+            };
             for (indices, values) in block.rows() {
-                all.push_row(indices.iter().copied().zip(values.iter().copied())).unwrap();
+                all.push_row(indices.iter().copied().zip(values.iter().copied()))
+                    .unwrap();
             }
             Ok(())
         })?;
@@ -196,7 +229,9 @@ mod tests {
         assert!(matches!(error, KernelError::UnseenContext { .. }));
         let message = error.to_string();
         assert!(message.contains("dog the cat") && message.contains(&format!("{context:?}")));
-        let law = DataKernel::new(&space, Unseen::BackOff).law(&context).unwrap();
+        let law = DataKernel::new(&space, Unseen::BackOff)
+            .law(&context)
+            .unwrap();
         assert_eq!((law.used_length, law.next.ended), (2, 1));
         assert_eq!(law.next, strict.law(&context[1..]).unwrap().next);
     }
@@ -208,7 +243,10 @@ mod tests {
         let batch = ContextBatch::of_contexts([&[0][..], &[0, outside]]);
         for unseen in [Unseen::Strict, Unseen::BackOff] {
             let error = rows(&DataKernel::new(&space, unseen), &batch).unwrap_err();
-            assert!(matches!(error, KernelError::TokenOutOfRange { window: 1, .. }));
+            assert!(matches!(
+                error,
+                KernelError::TokenOutOfRange { window: 1, .. }
+            ));
         }
     }
 }

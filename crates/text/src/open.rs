@@ -2,11 +2,12 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use lawvere_token::{Tokenizer, map_file, sha256_hex};
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, Metadata};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata};
 
 use crate::space::{MappedArrays, SPACE_SCHEMA, SpaceInfo, Storage, SymbolSlice, View};
 use crate::store::{ARRAYS_FILE, INFO_FILE, TOKENIZER_FILE};
@@ -29,7 +30,8 @@ impl TextSpace {
         let bytes = fs::read(&path).map_err(|e| missing(&path, e))?;
         check_digest(&path, &info, TOKENIZER_FILE, &bytes)?;
         let text = String::from_utf8(bytes).map_err(|_| TextError::index(&path, "not UTF-8"))?;
-        let tokenizer = Tokenizer::from_json(&text)?;
+        let tokenizer =
+            Tokenizer::from_json(&text).map_err(|e| TextError::index(&path, e.to_string()))?;
         if tokenizer.identity() != info.tokenizer_identity
             || tokenizer.vocab_size() as u64 != info.vocab_size
         {
@@ -45,7 +47,10 @@ impl TextSpace {
         let locate = |name, dtype, length| {
             locate(&metadata, header, name, dtype, length).map_err(|p| TextError::index(&path, p))
         };
-        let symbols = info.tokens.checked_add(info.documents).filter(|&n| n < 1 << 31);
+        let symbols = info
+            .tokens
+            .checked_add(info.documents)
+            .filter(|&n| n < 1 << 31);
         let (n, wide) = match (symbols, info.symbol_bits) {
             (Some(n), 16) => (n as usize, false),
             (Some(n), 32) => (n as usize, true),
@@ -67,7 +72,12 @@ impl TextSpace {
         };
         check_aligned(&arrays).map_err(|p| TextError::index(&path, p))?;
         check_values(&arrays.view(), info.vocab_size).map_err(|p| TextError::index(&path, p))?;
-        Ok(Self { info, tokenizer, storage: Storage::Mapped(arrays) })
+        Ok(Self {
+            info,
+            tokenizer,
+            storage: Storage::Mapped(arrays),
+            unigrams: OnceLock::new(),
+        })
     }
 }
 
@@ -90,13 +100,19 @@ fn read_info(path: &Path) -> Result<SpaceInfo, TextError> {
 fn missing(path: &Path, error: io::Error) -> TextError {
     match error.kind() {
         io::ErrorKind::NotFound => TextError::index(path, "missing, so this is no complete index"),
-        _ => TextError::Unreadable { path: path.to_owned(), source: error },
+        _ => TextError::Unreadable {
+            path: path.to_owned(),
+            source: error,
+        },
     }
 }
 
 fn check_digest(path: &Path, info: &SpaceInfo, name: &str, bytes: &[u8]) -> Result<(), TextError> {
     match info.files.get(name) {
-        None => Err(TextError::index(path, format!("{INFO_FILE} names no checksum for it"))),
+        None => Err(TextError::index(
+            path,
+            format!("{INFO_FILE} names no checksum for it"),
+        )),
         Some(wanted) if *wanted == sha256_hex(bytes) => Ok(()),
         Some(_) => {
             let problem = format!(
@@ -116,7 +132,9 @@ fn locate(
     dtype: Dtype,
     length: Option<usize>,
 ) -> Result<Range<usize>, String> {
-    let info = metadata.info(name).ok_or_else(|| format!("no tensor `{name}`"))?;
+    let info = metadata
+        .info(name)
+        .ok_or_else(|| format!("no tensor `{name}`"))?;
     let expected = length.map_or("n".to_owned(), |n| n.to_string());
     match info.shape[..] {
         [n] if info.dtype == dtype && length.is_none_or(|wanted| wanted == n) => {}
@@ -130,7 +148,10 @@ fn locate(
     // Eight bytes of header length come before the header.
     let at = |offset: usize| offset.checked_add(header)?.checked_add(8);
     let (start, end) = info.data_offsets;
-    at(start).zip(at(end)).map(|(start, end)| start..end).ok_or_else(|| "absurd offsets".into())
+    at(start)
+        .zip(at(end))
+        .map(|(start, end)| start..end)
+        .ok_or_else(|| "absurd offsets".into())
 }
 
 fn check_aligned(arrays: &MappedArrays) -> Result<(), String> {
@@ -146,7 +167,11 @@ fn check_aligned(arrays: &MappedArrays) -> Result<(), String> {
     };
     let rest = words.iter().all(|r| aligned::<u32>(arrays, r))
         && aligned::<u64>(arrays, &arrays.document_starts);
-    if symbols && rest { Ok(()) } else { Err("a tensor is not aligned".into()) }
+    if symbols && rest {
+        Ok(())
+    } else {
+        Err("a tensor is not aligned".into())
+    }
 }
 
 /// Whether every value lies in its range, so that no query can read out of bounds. (Whether the
@@ -167,7 +192,10 @@ fn check_values(view: &View<'_>, vocab_size: u64) -> Result<(), String> {
         SymbolSlice::Wide(s) => s.iter().for_each(|&x| scan(x)),
     }
     if largest as usize > ids.len() {
-        return Err(format!("a symbol is {largest}, but token_ids name {}", ids.len()));
+        return Err(format!(
+            "a symbol is {largest}, but token_ids name {}",
+            ids.len()
+        ));
     }
     let starts = view.document_starts;
     let follows_an_end = |&p: &u64| p < n && view.symbols.get((p as usize).wrapping_sub(1)) == 0;

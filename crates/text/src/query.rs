@@ -45,17 +45,26 @@ impl TextSpace {
             // Suffixes that begin with a document's end come first.
             return self.documents().min(self.view().len())..self.view().len();
         }
-        self.symbols_of(tokens).map_or(0..0, |symbols| self.view().interval(&symbols))
+        self.symbols_of(tokens)
+            .map_or(0..0, |symbols| self.view().interval(&symbols))
     }
 
     /// Which tokens follow `context` how often, and how often a document ends there; all zero for
     /// a context that does not occur. After the empty context every token and every document end
-    /// counts once. O(len log N + outcomes log N): the suffixes themselves are not visited.
+    /// counts once. O(len log N + outcomes log N): the suffixes themselves are not visited
+    /// (and the empty context is worked out only once).
     pub fn next_tokens(&self, context: &[u32]) -> NextCounts {
+        if context.is_empty() {
+            return self.unigrams.get_or_init(|| self.outcomes(&[])).clone();
+        }
+        self.symbols_of(context)
+            .map_or_else(NextCounts::default, |s| self.outcomes(&s))
+    }
+
+    fn outcomes(&self, context: &[u32]) -> NextCounts {
         let mut out = NextCounts::default();
-        let Some(symbols) = self.symbols_of(context) else { return out };
         let view = self.view();
-        let Range { start, end } = view.interval(&symbols);
+        let Range { start, end } = view.interval(context);
         let mut child = start;
         while child < end {
             let next = view.run_end(child, end, context.len());

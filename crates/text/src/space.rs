@@ -2,11 +2,13 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use lawvere_token::{Mmap, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::DocumentUnit;
+use crate::query::NextCounts;
 
 #[cfg(target_endian = "big")]
 compile_error!("an index is little-endian and is mapped as it is");
@@ -61,6 +63,8 @@ pub struct TextSpace {
     pub(crate) info: SpaceInfo,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) storage: Storage,
+    /// What follows the empty text: asked for often, and long.
+    pub(crate) unigrams: OnceLock<NextCounts>,
 }
 
 #[derive(Debug)]
@@ -144,7 +148,9 @@ impl View<'_> {
     /// The symbol `depth` places into the `rank`-th suffix.
     #[inline]
     pub fn symbol_at(&self, rank: usize, depth: usize) -> u32 {
-        self.suffix_array.get(rank).map_or(0, |&p| self.symbols.get(p as usize + depth))
+        self.suffix_array
+            .get(rank)
+            .map_or(0, |&p| self.symbols.get(p as usize + depth))
     }
 
     /// Where the run of suffixes ends that have the same symbol at `depth` as suffix `start`,
@@ -158,7 +164,10 @@ impl View<'_> {
         }
         let high = (low + step - 1).min(end);
         let same = |&p: &u32| self.symbols.get(p as usize + depth) == symbol;
-        low + self.suffix_array.get(low..high).map_or(0, |s| s.partition_point(same))
+        low + self
+            .suffix_array
+            .get(low..high)
+            .map_or(0, |s| s.partition_point(same))
     }
 
     /// The suffixes that begin with `pattern`, whose symbols are not 0. O(len log N).
@@ -174,7 +183,10 @@ impl View<'_> {
 
     /// The symbol of a token; `None` for one that does not occur.
     pub fn symbol_of(&self, token: u32) -> Option<u32> {
-        self.token_ids.binary_search(&token).ok().map(|i| i as u32 + 1)
+        self.token_ids
+            .binary_search(&token)
+            .ok()
+            .map(|i| i as u32 + 1)
     }
 
     /// The token of a symbol; `None` for a document end.
@@ -185,7 +197,10 @@ impl View<'_> {
     /// The positions of document `i`'s symbols, its end not included.
     pub fn document(&self, i: usize) -> Option<Range<usize>> {
         let start = *self.document_starts.get(i)? as usize;
-        let next = self.document_starts.get(i + 1).map_or(self.len(), |&p| p as usize);
+        let next = self
+            .document_starts
+            .get(i + 1)
+            .map_or(self.len(), |&p| p as usize);
         Some(start..next.saturating_sub(1).max(start))
     }
 }
@@ -240,14 +255,20 @@ impl TextSpace {
     /// The tokens of document `i`; `None` beyond the last. O(its length).
     pub fn document_tokens(&self, i: usize) -> Option<Vec<u32>> {
         let view = self.view();
-        let tokens = view.document(i)?.filter_map(|p| view.token_of(view.symbols.get(p)));
+        let tokens = view
+            .document(i)?
+            .filter_map(|p| view.token_of(view.symbols.get(p)));
         Some(tokens.collect())
     }
 
     /// The number of tokens of the longest document. O(documents).
     pub fn longest_document(&self) -> usize {
         let view = self.view();
-        (0..self.documents()).filter_map(|i| view.document(i)).map(|d| d.len()).max().unwrap_or(0)
+        (0..self.documents())
+            .filter_map(|i| view.document(i))
+            .map(|d| d.len())
+            .max()
+            .unwrap_or(0)
     }
 }
 

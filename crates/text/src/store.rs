@@ -51,7 +51,10 @@ impl TextSpace {
     /// Anything else is there, or it cannot be looked at.
     pub fn check_destination(destination: &Path) -> Result<(), TextError> {
         let refused = |problem: String| {
-            Err(TextError::Destination { path: destination.to_owned(), problem })
+            Err(TextError::Destination {
+                path: destination.to_owned(),
+                problem,
+            })
         };
         match fs::metadata(destination) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -66,7 +69,9 @@ impl TextSpace {
         for entry in fs::read_dir(destination).map_err(failed)? {
             names.push(entry.map_err(failed)?.file_name());
         }
-        let foreign = names.iter().find(|name| FILES.iter().all(|file| *name != file));
+        let foreign = names
+            .iter()
+            .find(|name| FILES.iter().all(|file| *name != file));
         match foreign {
             Some(name) => refused(format!(
                 "the folder holds {}, which is not part of an index, and is not replaced",
@@ -79,7 +84,9 @@ impl TextSpace {
 
     fn write_files(&self, folder: &Path) -> Result<(), TextError> {
         let tokenizer = self.tokenizer.to_json()?;
-        write_synced(&folder.join(TOKENIZER_FILE), |out| out.write_all(tokenizer.as_bytes()))?;
+        write_synced(&folder.join(TOKENIZER_FILE), |out| {
+            out.write_all(tokenizer.as_bytes())
+        })?;
         let mut arrays_digest = String::new();
         write_synced(&folder.join(ARRAYS_FILE), |out| {
             arrays_digest = write_arrays(self.view(), out)?;
@@ -110,7 +117,11 @@ fn temporary(parent: &Path) -> io::Result<TempDir> {
 
 fn replace(written: TempDir, destination: &Path, parent: &Path) -> io::Result<()> {
     sync_folder(written.path())?;
-    let aside = if destination.exists() { Some(temporary(parent)?) } else { None };
+    let aside = if destination.exists() {
+        Some(temporary(parent)?)
+    } else {
+        None
+    };
     let old = aside.as_ref().map(|folder| folder.path().join("replaced"));
     if let Some(old) = &old {
         fs::rename(destination, old)?;
@@ -129,7 +140,11 @@ fn replace(written: TempDir, destination: &Path, parent: &Path) -> io::Result<()
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
     // Folders can be opened, and so flushed, only on Unix.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()
+    } else {
+        Ok(())
+    }
 }
 
 fn write_synced(
@@ -163,8 +178,18 @@ fn write_arrays(view: View<'_>, out: &mut impl Write) -> io::Result<String> {
             bytemuck::cast_slice(view.document_starts),
         ),
         ("lcp", "U32", n, bytemuck::cast_slice(view.lcp)),
-        ("suffix_array", "U32", n, bytemuck::cast_slice(view.suffix_array)),
-        ("token_ids", "U32", view.token_ids.len(), bytemuck::cast_slice(view.token_ids)),
+        (
+            "suffix_array",
+            "U32",
+            n,
+            bytemuck::cast_slice(view.suffix_array),
+        ),
+        (
+            "token_ids",
+            "U32",
+            view.token_ids.len(),
+            bytemuck::cast_slice(view.token_ids),
+        ),
         ("symbols", symbols_dtype, n, symbols),
     ];
     let mut header = Map::new();

@@ -10,6 +10,9 @@ use proptest::prelude::*;
 
 const WORDS: [&str; 3] = ["x", "y", "z"];
 
+/// For each outcome the documents it occurs in, one entry an occurrence.
+type Outcomes<T> = BTreeMap<T, Vec<usize>>;
+
 struct Example {
     space: TextSpace,
     /// The documents' tokens; `None` is the end.
@@ -23,9 +26,20 @@ fn example(documents: &[Vec<usize>]) -> Example {
         .collect();
     let corpus = Corpus::from_documents(&texts).unwrap();
     let words = Tokenizer::words(corpus.documents()).unwrap();
-    let ends = |text| words.encode(text).unwrap().into_iter().map(Some).chain([None]).collect();
+    let ends = |text| {
+        words
+            .encode(text)
+            .unwrap()
+            .into_iter()
+            .map(Some)
+            .chain([None])
+            .collect()
+    };
     let documents = corpus.documents().map(ends).collect();
-    Example { space: TextSpace::build(&corpus, &words, &mut |_| {}).unwrap(), documents }
+    Example {
+        space: TextSpace::build(&corpus, &words, &mut |_| {}).unwrap(),
+        documents,
+    }
 }
 
 impl Example {
@@ -33,13 +47,17 @@ impl Example {
         self.documents[i].iter().flatten().copied().collect()
     }
 
-    /// For each context of this order: for each outcome, the documents it occurs in, repeated.
-    fn contexts(&self, order: usize) -> BTreeMap<Vec<u32>, BTreeMap<Option<u32>, Vec<usize>>> {
-        let mut out: BTreeMap<_, BTreeMap<_, Vec<usize>>> = BTreeMap::new();
+    /// The contexts of this order and what follows them; `None` is the end.
+    fn contexts(&self, order: usize) -> BTreeMap<Vec<u32>, Outcomes<Option<u32>>> {
+        let mut out: BTreeMap<_, Outcomes<_>> = BTreeMap::new();
         for (i, document) in self.documents.iter().enumerate() {
             for window in document.windows(order + 1) {
                 let context: Vec<u32> = window[..order].iter().map(|t| t.unwrap()).collect();
-                out.entry(context).or_default().entry(window[order]).or_default().push(i);
+                out.entry(context)
+                    .or_default()
+                    .entry(window[order])
+                    .or_default()
+                    .push(i);
             }
         }
         out
@@ -106,7 +124,7 @@ proptest! {
         let example = example(&documents);
         let document_end = if drop { DocumentEnd::Dropped } else { DocumentEnd::Outcome };
         let options = ContextOptions { document_end, top, blocks };
-        let mut by_hand: Vec<(u64, Vec<u32>, u64, BTreeMap<u32, Vec<usize>>)> = Vec::new();
+        let mut by_hand: Vec<(u64, Vec<u32>, u64, Outcomes<u32>)> = Vec::new();
         let mut ends = 0;
         for (context, mut outcomes) in example.contexts(order) {
             let ended = outcomes.get(&None).map_or(0, |d| d.len() as u64);
@@ -115,7 +133,7 @@ proptest! {
                 outcomes.remove(&None);
             }
             let end = example.space.vocab_size() as u32;
-            let outcomes: BTreeMap<u32, Vec<usize>> =
+            let outcomes: Outcomes<u32> =
                 outcomes.into_iter().map(|(t, d)| (t.unwrap_or(end), d)).collect();
             let count: u64 = outcomes.values().map(|d| d.len() as u64).sum();
             if count >= min_count.max(1) {
@@ -201,23 +219,57 @@ proptest! {
 fn blocks_hold_about_as_many_tokens_each() {
     let documents: Vec<Vec<usize>> = (0..500).map(|i| vec![i % 3; 1 + i % 7]).collect();
     let example = example(&documents);
-    let table = example.space.contexts(1, 1, &ContextOptions::default()).unwrap();
+    let table = example
+        .space
+        .contexts(1, 1, &ContextOptions::default())
+        .unwrap();
     let blocks = table.blocks.unwrap();
     assert_eq!(blocks.len(), 64);
     let fair = example.space.tokens() as f64 / 64.0;
-    assert!(blocks.tokens.iter().all(|&t| (t as f64 - fair).abs() < 8.0), "{:?}", blocks.tokens);
+    assert!(
+        blocks.tokens.iter().all(|&t| (t as f64 - fair).abs() < 8.0),
+        "{:?}",
+        blocks.tokens
+    );
 }
 
 #[test]
 fn an_order_beyond_the_documents_is_an_error_that_says_so() {
     let space = example(&[vec![0, 1, 2], vec![0]]).space;
     for order in [4, 5, usize::MAX] {
-        let error = space.contexts(order, 2, &ContextOptions::default()).unwrap_err().to_string();
-        assert!(error.contains(&format!("no context of {order} tokens")), "{error}");
-        assert!(error.contains("at least 2 times") && error.contains("has 3 tokens"), "{error}");
+        let error = space
+            .contexts(order, 2, &ContextOptions::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&format!("no context of {order} tokens")),
+            "{error}"
+        );
+        assert!(
+            error.contains("at least 2 times") && error.contains("has 3 tokens"),
+            "{error}"
+        );
     }
-    let none = ContextOptions { top: Some(0), ..ContextOptions::default() };
-    assert!(space.contexts(1, 1, &none).unwrap_err().to_string().contains("top"));
-    let none = ContextOptions { blocks: Some(0), ..ContextOptions::default() };
-    assert!(space.contexts(1, 1, &none).unwrap_err().to_string().contains("blocks"));
+    let none = ContextOptions {
+        top: Some(0),
+        ..ContextOptions::default()
+    };
+    assert!(
+        space
+            .contexts(1, 1, &none)
+            .unwrap_err()
+            .to_string()
+            .contains("top")
+    );
+    let none = ContextOptions {
+        blocks: Some(0),
+        ..ContextOptions::default()
+    };
+    assert!(
+        space
+            .contexts(1, 1, &none)
+            .unwrap_err()
+            .to_string()
+            .contains("blocks")
+    );
 }

@@ -15,7 +15,12 @@ const ARRAYS: &str = "space.safetensors";
 
 fn space_of(documents: &[&str]) -> TextSpace {
     let words = Tokenizer::words(documents.iter().copied()).unwrap();
-    TextSpace::build(&Corpus::from_documents(documents).unwrap(), &words, &mut |_| {}).unwrap()
+    TextSpace::build(
+        &Corpus::from_documents(documents).unwrap(),
+        &words,
+        &mut |_| {},
+    )
+    .unwrap()
 }
 
 fn space() -> TextSpace {
@@ -38,7 +43,10 @@ fn edit_info(folder: &Path, edit: impl FnOnce(&mut Value)) {
 /// Puts a file in the place of an index's own and makes the checksum right again.
 fn forge(folder: &Path, name: &str, bytes: &[u8]) {
     fs::write(folder.join(name), bytes).unwrap();
-    let digest: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let digest: String = Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     edit_info(folder, |info| info["files"][name] = json!(digest));
 }
 
@@ -60,9 +68,16 @@ fn forge_array(folder: &Path, name: &str, edit: impl FnOnce(&mut Dtype, &mut Vec
         .collect();
     let views = owned.iter().map(|(n, dtype, data)| {
         let length = data.len() * 8 / dtype.bitsize();
-        (n.as_str(), TensorView::new(*dtype, vec![length], data).unwrap())
+        (
+            n.as_str(),
+            TensorView::new(*dtype, vec![length], data).unwrap(),
+        )
     });
-    forge(folder, ARRAYS, &safetensors::serialize(views, None).unwrap());
+    forge(
+        folder,
+        ARRAYS,
+        &safetensors::serialize(views, None).unwrap(),
+    );
 }
 
 #[test]
@@ -70,8 +85,7 @@ fn an_index_is_three_files_that_name_their_sources() {
     let folder = tempfile::tempdir().unwrap();
     let corpus_path = folder.path().join("corpus.txt");
     fs::write(&corpus_path, "a b\nb c\n").unwrap();
-    let corpus =
-        Corpus::read(&[corpus_path], lawvere_text::DocumentUnit::Line, false).unwrap();
+    let corpus = Corpus::read(&[corpus_path], lawvere_text::DocumentUnit::Line, false).unwrap();
     let words = Tokenizer::words(corpus.documents()).unwrap();
     let mut stages = Vec::new();
     let built =
@@ -81,15 +95,20 @@ fn an_index_is_three_files_that_name_their_sources() {
     built.save(&index).unwrap();
     let opened = TextSpace::open(&index).unwrap();
     let info = opened.info();
-    assert_eq!((info.tokens, info.documents, info.bytes, info.symbol_bits), (4, 2, 8, 16));
+    assert_eq!(
+        (info.tokens, info.documents, info.bytes, info.symbol_bits),
+        (4, 2, 8, 16)
+    );
     assert_eq!(info.corpus_identity, corpus.identity());
     assert_eq!(info.tokenizer_identity, words.identity());
     assert_eq!(info.files.len(), 2);
     // What was opened can be saved again, also in its own place.
     opened.save(&index).unwrap();
     assert_eq!(TextSpace::open(&index).unwrap().info(), info);
-    let beside: Vec<_> =
-        fs::read_dir(index.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let beside: Vec<_> = fs::read_dir(index.parent().unwrap())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     assert_eq!(beside, ["index"]);
 }
 
@@ -112,7 +131,10 @@ fn a_write_that_fails_leaves_the_old_index_and_no_rubbish() {
     let file = folder.path().join("file");
     fs::write(&file, "not a folder").unwrap();
     assert!(space().save(&file.join("index")).is_err());
-    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     assert_eq!(names, ["file"]);
 }
 
@@ -141,26 +163,68 @@ fn an_index_and_an_empty_folder_are_replaced_and_anything_else_is_not() {
     let other = folder.path().join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("tokenizer.json"), "{}").unwrap();
-    let error = TextSpace::check_destination(&other).unwrap_err().to_string();
+    let error = TextSpace::check_destination(&other)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("not an index"), "{error}");
 }
 
 #[test]
 fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
     type Damage = fn(&Path);
-    let cases: [(Damage, &str); 22] = [
-        (|f| fs::remove_file(f.join("space.json")).unwrap(), "space.json: missing"),
-        (|f| fs::remove_file(f.join(ARRAYS)).unwrap(), "space.safetensors: missing"),
-        (|f| fs::remove_file(f.join("tokenizer.json")).unwrap(), "tokenizer.json: missing"),
-        (|f| fs::write(f.join("space.json"), "{\"sch").unwrap(), "space.json: not readable as JSON"),
-        (|f| fs::write(f.join("space.json"), "{}").unwrap(), "space.json: no schema"),
-        (|f| edit_info(f, |i| i["schema"] = json!("lawvere-text-space/9")), "text-space/9"),
-        (|f| edit_info(f, |i| i["tokens"] = json!("many")), "space.json: invalid type"),
-        (|f| edit_info(f, |i| i["tokens"] = json!(u64::MAX)), "too many tokens"),
-        (|f| edit_info(f, |i| i["tokens"] = json!(9)), "tensor `symbols`"),
-        (|f| edit_info(f, |i| i["symbol_bits"] = json!(8)), "symbols of 8 bits"),
-        (|f| edit_info(f, |i| i["files"] = json!({})), "names no checksum"),
-        (|f| fs::write(f.join("tokenizer.json"), "{}").unwrap(), "tokenizer.json: damaged"),
+    let cases: [(Damage, &str); 23] = [
+        (
+            |f| fs::remove_file(f.join("space.json")).unwrap(),
+            "space.json: missing",
+        ),
+        (
+            |f| fs::remove_file(f.join(ARRAYS)).unwrap(),
+            "space.safetensors: missing",
+        ),
+        (
+            |f| fs::remove_file(f.join("tokenizer.json")).unwrap(),
+            "tokenizer.json: missing",
+        ),
+        (
+            |f| fs::write(f.join("space.json"), "{\"sch").unwrap(),
+            "space.json: not readable as JSON",
+        ),
+        (
+            |f| fs::write(f.join("space.json"), "{}").unwrap(),
+            "space.json: no schema",
+        ),
+        (
+            |f| edit_info(f, |i| i["schema"] = json!("lawvere-text-space/9")),
+            "text-space/9",
+        ),
+        (
+            |f| edit_info(f, |i| i["tokens"] = json!("many")),
+            "space.json: invalid type",
+        ),
+        (
+            |f| edit_info(f, |i| i["tokens"] = json!(u64::MAX)),
+            "too many tokens",
+        ),
+        (
+            |f| edit_info(f, |i| i["tokens"] = json!(9)),
+            "tensor `symbols`",
+        ),
+        (
+            |f| edit_info(f, |i| i["symbol_bits"] = json!(8)),
+            "symbols of 8 bits",
+        ),
+        (
+            |f| edit_info(f, |i| i["files"] = json!({})),
+            "names no checksum",
+        ),
+        (
+            |f| fs::write(f.join("tokenizer.json"), "{}").unwrap(),
+            "tokenizer.json: damaged",
+        ),
+        (
+            |f| forge(f, "tokenizer.json", b"{}"),
+            "not a tokenizer.json",
+        ),
         (
             |f| {
                 let words = Tokenizer::words(["a b q"].into_iter()).unwrap();
@@ -177,12 +241,36 @@ fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
         ),
         (|f| forge(f, ARRAYS, b""), "space.safetensors: header"),
         (|f| forge(f, ARRAYS, &[0xFF; 64]), "header too large"),
-        (|f| forge(f, ARRAYS, &{ let mut b = vec![0; 64]; b[1] = 1; b }), "invalid header length"),
-        (|f| forge_array(f, "lcp", |d, _| *d = Dtype::I32), "tensor `lcp` is I32"),
-        (|f| forge_array(f, "suffix_array", |_, b| b.truncate(8)), "not U32 of shape [11]"),
-        (|f| forge_array(f, "suffix_array", |_, b| b[3] = 0x7F), "points beyond the text"),
-        (|f| forge_array(f, "symbols", |_, b| b[0] = 200), "a symbol is 200"),
-        (|f| forge_array(f, "document_starts", |_, b| b[8] = 4), "where documents end"),
+        (
+            |f| {
+                forge(f, ARRAYS, &{
+                    let mut b = vec![0; 64];
+                    b[1] = 1;
+                    b
+                })
+            },
+            "invalid header length",
+        ),
+        (
+            |f| forge_array(f, "lcp", |d, _| *d = Dtype::I32),
+            "tensor `lcp` is I32",
+        ),
+        (
+            |f| forge_array(f, "suffix_array", |_, b| b.truncate(8)),
+            "not U32 of shape [11]",
+        ),
+        (
+            |f| forge_array(f, "suffix_array", |_, b| b[3] = 0x7F),
+            "points beyond the text",
+        ),
+        (
+            |f| forge_array(f, "symbols", |_, b| b[0] = 200),
+            "a symbol is 200",
+        ),
+        (
+            |f| forge_array(f, "document_starts", |_, b| b[8] = 4),
+            "where documents end",
+        ),
     ];
     for (damage, wanted) in cases {
         let folder = tempfile::tempdir().unwrap();
@@ -192,9 +280,15 @@ fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
         let error = refused(&index);
         assert!(error.contains(wanted), "{error:?} does not say {wanted:?}");
         assert!(error.starts_with(&index.display().to_string()), "{error}");
-        assert!(error.ends_with("rebuild it with `lawvere index`"), "{error}");
+        assert!(
+            error.ends_with("rebuild it with `lawvere index`"),
+            "{error}"
+        );
         // A damaged index may be replaced, unless nothing says that it was one.
-        assert_eq!(space().save(&index).is_ok(), !wanted.starts_with("space.json: missing"));
+        assert_eq!(
+            space().save(&index).is_ok(),
+            !wanted.starts_with("space.json: missing")
+        );
     }
 }
 
@@ -209,7 +303,11 @@ fn ask_everything(space: &TextSpace) {
     for order in 0..5 {
         let _ = space.contexts(order, 1, &ContextOptions::default());
         let document_end = lawvere_text::DocumentEnd::Dropped;
-        let options = ContextOptions { document_end, top: Some(2), blocks: Some(2) };
+        let options = ContextOptions {
+            document_end,
+            top: Some(2),
+            blocks: Some(2),
+        };
         let _ = space.contexts(order, 1, &options);
     }
     for i in 0..space.documents() + 1 {

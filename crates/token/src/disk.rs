@@ -1,0 +1,109 @@
+//! Writing so that nothing half-written ever bears a final name.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempDir};
+
+/// Writes a file beside its final place, flushes it to the disk and renames it into place.
+///
+/// # Errors
+/// What writing meets; the file under the final name is then as before.
+pub fn write_file(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".lawvere-");
+    // Temporary files are private; this one becomes an ordinary file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file: NamedTempFile = builder.tempfile_in(parent(path))?;
+    let mut out = BufWriter::with_capacity(1 << 20, file.as_file());
+    write(&mut out)?;
+    out.flush()?;
+    drop(out);
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// A folder of our own in `parent`, removed when dropped unless it was renamed away.
+///
+/// # Errors
+/// It cannot be made.
+pub fn temporary_folder(parent: &Path) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".lawvere-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.tempdir_in(parent)
+}
+
+/// Renames a finished folder to its final name. A folder already there is moved aside first and
+/// deleted last, so that a run that is killed leaves the old one or the new one.
+///
+/// # Errors
+/// What renaming meets; the old folder is then put back.
+pub fn publish_folder(written: &Path, destination: &Path) -> io::Result<()> {
+    sync_folder(written)?;
+    let parent = parent(destination);
+    let aside = if destination.exists() { Some(temporary_folder(&parent)?) } else { None };
+    let old = aside.as_ref().map(|folder| folder.path().join("replaced"));
+    if let Some(old) = &old {
+        fs::rename(destination, old)?;
+    }
+    if let Err(error) = fs::rename(written, destination) {
+        if let Some(old) = &old {
+            fs::rename(old, destination)?;
+        }
+        return Err(error);
+    }
+    sync_folder(&parent)
+}
+
+/// The folder a path is in.
+pub fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    // Folders can be opened, and so flushed, only on Unix.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_file(&path, |out| out.write_all(b"old")).unwrap();
+        let failed = write_file(&path, |out| {
+            out.write_all(b"half of the new")?;
+            Err(io::Error::other("killed"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_published_folder_replaces_the_old_one_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, destination) = (folder.path().join("new"), folder.path().join("final"));
+        for (path, name) in [(&new, "b"), (&destination, "a")] {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join(name), name).unwrap();
+        }
+        publish_folder(&new, &destination).unwrap();
+        assert!(destination.join("b").exists() && !destination.join("a").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
