@@ -1,1 +1,32 @@
-//! x
+//! Lens 2: the implicit geometry of next-token prediction.
+//!
+//! Which token may follow which context, and how often, fixes the shape that training drives word
+//! and context embeddings towards. This crate measures the pattern of supports, its spectrum, and
+//! whether a model's states and logits have taken the shape.
+//!
+//! Every function takes an [`Observation`] of kind *contexts*.
+//!
+//! *Source:* Zhao, Behnia, Vakilian, Thrampoulidis, *Implicit Geometry of Next-token Prediction*
+//! (arXiv 2408.15417); Thrampoulidis (arXiv 2402.18551); on concepts, arXiv 2505.08348.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod collapse;
+mod error;
+mod log_odds;
+mod spectrum;
+mod support;
+
+pub use collapse::{LayerCollapse, collapse};
+pub use error::GeometryError;
+pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
+pub use spectrum::{Concept, Spectrum, spectrum};
+pub use support::{Heatmap, SupportSummary, Supports};
+
+use lawvere_observe::{Kind, Observation};
+
+fn require_contexts(observation: &Observation) -> Result<(), GeometryError> {
+    match observation.info.kind {
+        Kind::Contexts => Ok(()),
+        Kind::Positions => Err(GeometryError::NeedsContexts),
+    }
+}

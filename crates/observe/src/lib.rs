@@ -28,6 +28,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod arrays;
+mod bootstrap;
 mod error;
 mod make;
 mod observation;
@@ -35,6 +36,7 @@ mod positions;
 mod read;
 mod write;
 
+pub use bootstrap::{REPLICATES, Replicate};
 pub use error::ObserveError;
 pub use make::{ContextPlan, Cost, Draft, Layers, Observer, PositionPlan, Progress};
 pub use observation::{
