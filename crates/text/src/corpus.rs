@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lawvere_token::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -214,10 +215,6 @@ impl Builder {
             identity: hex(&self.digests.finalize()),
         }
     }
-}
-
-pub(crate) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn text_files(folder: &Path) -> Result<Vec<PathBuf>, TextError> {

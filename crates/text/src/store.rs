@@ -1,13 +1,12 @@
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
 
-use lawvere_token::sha256_hex;
+use lawvere_token::disk::{parent, publish_folder, resolve, temporary_folder, write_file};
+use lawvere_token::{hex, sha256_hex};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
-use crate::corpus::hex;
 use crate::space::{SymbolSlice, View};
 use crate::{TextError, TextSpace};
 
@@ -25,23 +24,22 @@ impl TextSpace {
     /// It is written beside its final place and renamed into it when it is complete and on the
     /// disk. An index already there is moved aside first and deleted last: a run that is killed
     /// leaves the old index or the new one, at worst under a name that begins with
-    /// `.lawvere-index-`, and never a half-written one under the final name.
+    /// `.lawvere-`, and never a half-written one under the final name.
     ///
     /// # Errors
     /// As [`check_destination`](Self::check_destination); whatever writing meets, with the path.
     pub fn save(&self, destination: &Path) -> Result<(), TextError> {
         Self::check_destination(destination)?;
-        // A link to an index stays one.
-        let destination =
-            fs::canonicalize(destination).unwrap_or_else(|_| destination.to_path_buf());
-        let parent = match destination.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
+        let destination = resolve(destination);
+        let parent = parent(&destination);
         fs::create_dir_all(&parent).map_err(|e| TextError::writing(&parent, e))?;
-        let written = temporary(&parent).map_err(|e| TextError::writing(&parent, e))?;
+        let written = temporary_folder(&parent).map_err(|e| TextError::writing(&parent, e))?;
         self.write_files(written.path())?;
-        replace(written, &destination, &parent).map_err(|e| TextError::writing(&destination, e))
+        publish_folder(written.path(), &destination)
+            .map_err(|e| TextError::writing(&destination, e))?;
+        // It has been renamed: there is nothing left to remove.
+        let _ = written.keep();
+        Ok(())
     }
 
     /// Whether an index may be written at `destination`: nothing is there, or an empty folder, or
@@ -84,80 +82,29 @@ impl TextSpace {
 
     fn write_files(&self, folder: &Path) -> Result<(), TextError> {
         let tokenizer = self.tokenizer.to_json()?;
-        write_synced(&folder.join(TOKENIZER_FILE), |out| {
-            out.write_all(tokenizer.as_bytes())
-        })?;
+        let path = folder.join(TOKENIZER_FILE);
+        write_file(&path, |out| out.write_all(tokenizer.as_bytes()))
+            .map_err(|e| TextError::writing(&path, e))?;
         let mut arrays_digest = String::new();
-        write_synced(&folder.join(ARRAYS_FILE), |out| {
+        let path = folder.join(ARRAYS_FILE);
+        write_file(&path, |out| {
             arrays_digest = write_arrays(self.view(), out)?;
             Ok(())
-        })?;
+        })
+        .map_err(|e| TextError::writing(&path, e))?;
         let mut info = self.info.clone();
         info.files = [
             (ARRAYS_FILE.to_owned(), arrays_digest),
             (TOKENIZER_FILE.to_owned(), sha256_hex(tokenizer.as_bytes())),
         ]
         .into();
-        write_synced(&folder.join(INFO_FILE), |out| {
+        let path = folder.join(INFO_FILE);
+        write_file(&path, |out| {
             serde_json::to_writer_pretty(&mut *out, &info)?;
             out.write_all(b"\n")
         })
+        .map_err(|e| TextError::writing(&path, e))
     }
-}
-
-/// A folder of our own beside the destination, removed again unless it is renamed away.
-fn temporary(parent: &Path) -> io::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".lawvere-index-");
-    // Temporary folders are private; an index is as readable as any other folder made here.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    builder.tempdir_in(parent)
-}
-
-fn replace(written: TempDir, destination: &Path, parent: &Path) -> io::Result<()> {
-    sync_folder(written.path())?;
-    let aside = if destination.exists() {
-        Some(temporary(parent)?)
-    } else {
-        None
-    };
-    let old = aside.as_ref().map(|folder| folder.path().join("replaced"));
-    if let Some(old) = &old {
-        fs::rename(destination, old)?;
-    }
-    if let Err(error) = fs::rename(written.path(), destination) {
-        if let Some(old) = &old {
-            fs::rename(old, destination)?;
-        }
-        return Err(error);
-    }
-    // It has been renamed: there is nothing left to remove.
-    let _ = written.keep();
-    // The old index, if any, goes with `aside`, after the new one's name is on the disk.
-    sync_folder(parent)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Folders can be opened, and so flushed, only on Unix.
-    if cfg!(unix) {
-        File::open(folder)?.sync_all()
-    } else {
-        Ok(())
-    }
-}
-
-fn write_synced(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> Result<(), TextError> {
-    let run = || {
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
-        write(&mut out)?;
-        out.flush()?;
-        out.get_ref().sync_all()
-    };
-    run().map_err(|e| TextError::writing(path, e))
 }
 
 /// Writes the arrays as safetensors and returns the SHA-256 of what was written.

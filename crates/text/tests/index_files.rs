@@ -112,17 +112,53 @@ fn an_index_is_three_files_that_name_their_sources() {
     assert_eq!(beside, ["index"]);
 }
 
+/// Where the child of the test below is to save its index.
+const KILLED_CHILD: &str = "LAWVERE_TEST_SAVE_AND_BE_KILLED";
+
+/// An index of some hundred kilobytes.
+fn large_space() -> TextSpace {
+    let document: Vec<String> = (0..30_000).map(|i| (i * i % 997).to_string()).collect();
+    space_of(&[&document.join(" ")])
+}
+
+#[cfg(unix)]
 #[test]
-fn a_killed_write_leaves_nothing_under_the_final_name_and_a_rerun_succeeds() {
+fn a_killed_write_leaves_nothing_or_the_old_index_under_the_final_name_and_a_rerun_succeeds() {
+    use std::os::unix::process::ExitStatusExt;
+
+    if let Some(index) = std::env::var_os(KILLED_CHILD) {
+        large_space().save(Path::new(&index)).unwrap();
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let index = folder.path().join("index");
-    // What a killed run leaves behind: its folder, half written, beside the final name.
-    let left = folder.path().join(".lawvere-index-killed");
-    fs::create_dir(&left).unwrap();
-    fs::write(left.join(ARRAYS), [0; 100]).unwrap();
+    let save_and_be_killed = || {
+        // The kernel kills a process that writes more to a file than it may: here 64 blocks.
+        let status = std::process::Command::new("sh")
+            .args(["-c", "ulimit -c 0; ulimit -f 64; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("a_killed_write_leaves_nothing_or_the_old_index_under_the_final_name_and_a_rerun_succeeds")
+            .env(KILLED_CHILD, &index)
+            .output()
+            .unwrap()
+            .status;
+        assert!(status.signal().is_some(), "not killed: {status}");
+        let left = fs::read_dir(folder.path()).unwrap().flatten().filter(|e| {
+            let name = e.file_name().into_string().unwrap();
+            name.starts_with(".lawvere-") && fs::read_dir(e.path()).unwrap().count() > 0
+        });
+        left.count()
+    };
+    assert_eq!(save_and_be_killed(), 1);
+    assert!(!index.exists());
     assert!(refused(&index).contains("space.json: missing"));
+
     space().save(&index).unwrap();
+    assert_eq!(save_and_be_killed(), 2);
     assert_eq!(TextSpace::open(&index).unwrap().tokens(), 8);
+    large_space().save(&index).unwrap();
+    assert_eq!(TextSpace::open(&index).unwrap().tokens(), 30_000);
 }
 
 #[test]
@@ -172,7 +208,7 @@ fn an_index_and_an_empty_folder_are_replaced_and_anything_else_is_not() {
 #[test]
 fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
     type Damage = fn(&Path);
-    let cases: [(Damage, &str); 23] = [
+    let cases: [(Damage, &str); 25] = [
         (
             |f| fs::remove_file(f.join("space.json")).unwrap(),
             "space.json: missing",
@@ -238,6 +274,23 @@ fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
                 fs::write(f.join(ARRAYS), &bytes[..bytes.len() - 2]).unwrap();
             },
             "space.safetensors: damaged or truncated",
+        ),
+        (
+            |f| {
+                let mut bytes = fs::read(f.join(ARRAYS)).unwrap();
+                *bytes.last_mut().unwrap() ^= 1;
+                fs::write(f.join(ARRAYS), bytes).unwrap();
+            },
+            "space.safetensors: damaged or truncated",
+        ),
+        (
+            |f| {
+                let path = f.join("tokenizer.json");
+                let mut bytes = fs::read(&path).unwrap();
+                bytes[10] ^= 1;
+                fs::write(path, bytes).unwrap();
+            },
+            "tokenizer.json: damaged or truncated",
         ),
         (|f| forge(f, ARRAYS, b""), "space.safetensors: header"),
         (|f| forge(f, ARRAYS, &[0xFF; 64]), "header too large"),

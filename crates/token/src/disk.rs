@@ -42,25 +42,35 @@ pub fn temporary_folder(parent: &Path) -> io::Result<TempDir> {
 }
 
 /// Renames a finished folder to its final name. A folder already there is moved aside first and
-/// deleted last, so that a run that is killed leaves the old one or the new one.
+/// deleted last: a run that is killed leaves the old one or the new one, at worst under a name
+/// that begins with `.lawvere-`.
 ///
 /// # Errors
 /// What renaming meets; the old folder is then put back.
 pub fn publish_folder(written: &Path, destination: &Path) -> io::Result<()> {
     sync_folder(written)?;
     let parent = parent(destination);
-    let aside = if destination.exists() { Some(temporary_folder(&parent)?) } else { None };
-    let old = aside.as_ref().map(|folder| folder.path().join("replaced"));
-    if let Some(old) = &old {
-        fs::rename(destination, old)?;
+    if !destination.exists() {
+        fs::rename(written, destination)?;
+        return sync_folder(&parent);
     }
+    let aside = temporary_folder(&parent)?;
+    let old = aside.path().join("replaced");
+    fs::rename(destination, &old)?;
     if let Err(error) = fs::rename(written, destination) {
-        if let Some(old) = &old {
-            fs::rename(old, destination)?;
+        if fs::rename(&old, destination).is_err() {
+            // It cannot be put back, and is worth more than a tidy folder.
+            let _ = aside.keep();
         }
         return Err(error);
     }
     sync_folder(&parent)
+}
+
+/// Where `destination` leads, so that a link to a folder stays a link when the folder is replaced;
+/// `destination` itself where nothing is there yet.
+pub fn resolve(destination: &Path) -> PathBuf {
+    fs::canonicalize(destination).unwrap_or_else(|_| destination.to_path_buf())
 }
 
 /// The folder a path is in.
@@ -73,7 +83,11 @@ pub fn parent(path: &Path) -> PathBuf {
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
     // Folders can be opened, and so flushed, only on Unix.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -105,5 +119,30 @@ mod tests {
         publish_folder(&new, &destination).unwrap();
         assert!(destination.join("b").exists() && !destination.join("a").exists());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+    #[test]
+    fn a_folder_that_cannot_be_published_leaves_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let destination = folder.path().join("final");
+        fs::create_dir(&destination).unwrap();
+        fs::write(destination.join("a"), "a").unwrap();
+        assert!(publish_folder(&folder.path().join("none"), &destination).is_err());
+        // A folder cannot be moved into itself: this fails after the old one was moved aside.
+        let inside = destination.join("inside");
+        fs::create_dir(&inside).unwrap();
+        assert!(publish_folder(&inside, &destination).is_err());
+        assert_eq!(fs::read(destination.join("a")).unwrap(), b"a");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_resolved_and_a_new_name_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        assert_eq!(resolve(&link), link);
+        fs::create_dir(&target).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert_eq!(resolve(&link), fs::canonicalize(&target).unwrap());
     }
 }

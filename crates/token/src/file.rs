@@ -15,7 +15,10 @@ use sha2::{Digest, Sha256};
 pub fn map_file(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
     }
     // SAFETY: the mapping is private and read-only, and every reader of it checks lengths, offsets
     // and values before use, so bytes of any content are sound. What remains is a file that another
@@ -47,6 +50,7 @@ pub fn sha256_of_file(path: &Path) -> io::Result<String> {
     }
 }
 
-fn hex(digest: &[u8]) -> String {
+/// Bytes, such as a digest, in lower-case hexadecimal.
+pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -22,6 +22,6 @@ mod gguf_tokenizer;
 mod tokenizer;
 
 pub use error::TokenError;
-pub use file::{map_file, sha256_hex, sha256_of_file};
+pub use file::{hex, map_file, sha256_hex, sha256_of_file};
 pub use memmap2::Mmap;
 pub use tokenizer::Tokenizer;

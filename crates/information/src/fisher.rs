@@ -1,0 +1,143 @@
+use faer::Mat;
+use lawvere_core::linalg::{matmul, symmetric_eigen};
+use lawvere_core::{RowMatrix, ShapeError};
+use lawvere_observe::Observation;
+use serde::Serialize;
+
+use crate::InformationError;
+use crate::pass::{HeadPass, view};
+
+/// The mean Fisher-Rao metric of the head at the states of an Observation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FisherRao {
+    /// Eigenvalues of the mean metric, decreasing: KL(p_{s + e v} || p_s) ~ e^2/2 times the
+    /// eigenvalue, v the unit eigenvector.
+    pub eigenvalues: Vec<f64>,
+    /// `exp` of the entropy of the normalised eigenvalues: how many directions matter.
+    pub effective_rank: f64,
+    /// The largest eigenvalue over their sum.
+    pub anisotropy: f64,
+    /// The sum of the eigenvalues.
+    pub trace: f64,
+    /// The leading eigenvectors by what they do to predictions.
+    pub directions: Vec<Direction>,
+}
+
+/// What a unit step along an eigenvector of the metric does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Direction {
+    /// Its eigenvalue.
+    pub eigenvalue: f64,
+    /// Tokens whose mean probability the step raises most, with their centred logit change.
+    pub raised: Vec<(u32, f64)>,
+    /// Tokens whose mean probability it lowers most.
+    pub lowered: Vec<(u32, f64)>,
+}
+
+const SHOWN_TOKENS: usize = 8;
+/// Rows of the head taken to f64 at once.
+const HEAD_ROWS: usize = 4096;
+
+/// The mean over rows of `g*(s) = U^T (diag p - p p^T) U`, U the head, at the head's input.
+///
+/// Computed as one weighted Gram matrix less another, with U centred on its mean under the mean
+/// law first (the metric does not see a shift of U), so that nothing cancels:
+/// `U^T diag(p_bar) U - sum_j w_j e_j e_j^T`, `e_j = E_{q_j} u`. Never a vocabulary x vocabulary
+/// matrix. Cost: two products of rows x vocabulary x d, one of vocabulary x d x d in f64.
+///
+/// A direction's tokens are those whose mean probability changes most to first order,
+/// `p_bar_w <u_w, v>`; the sign of v is chosen so that the largest change is a rise.
+///
+/// *Source:* Amari, *Information Geometry and Its Applications* (2016); arXiv 2507.19247.
+///
+/// # Errors
+/// An Observation without a model; a head with a logit soft-cap.
+pub fn fisher_rao(
+    observation: &Observation,
+    directions: usize,
+) -> Result<FisherRao, InformationError> {
+    let head = observation.head.as_ref().ok_or(InformationError::NeedsModel)?;
+    let (_, states) = observation.states.as_ref().ok_or(InformationError::NeedsModel)?.last();
+    if head.soft_cap.is_some() {
+        return Err(InformationError::SoftCap);
+    }
+    let d = head.weight.ncols();
+    let mean_law = HeadPass::run(observation, head.view(), states)?.mean_law;
+    let mut mean_row = vec![0.0f64; d];
+    for (row, &p) in head.weight.rows().zip(&mean_law) {
+        mean_row.iter_mut().zip(row).for_each(|(m, &u)| *m += p * f64::from(u));
+    }
+    let centred = RowMatrix::from_fn(head.weight.nrows(), d, |w, k| {
+        (f64::from(head.weight.get(w, k)) - mean_row[k]) as f32
+    });
+    let mut metric = Mat::<f64>::zeros(d, d);
+    for first in (0..centred.nrows()).step_by(HEAD_ROWS) {
+        let rows = first..(first + HEAD_ROWS).min(centred.nrows());
+        let scaled: Vec<f64> = rows
+            .clone()
+            .flat_map(|w| {
+                let scale = mean_law[w].sqrt();
+                centred.row(w).iter().map(move |&u| scale * f64::from(u))
+            })
+            .collect();
+        let part = view(&scaled, rows.len(), d);
+        metric += part.transpose() * part;
+    }
+    head.view().for_each_log_prob_block::<ShapeError>(states, |block| {
+        let rows = block.probs.nrows();
+        let mut expected = RowMatrix::<f32>::zeros(rows, d);
+        matmul(expected.view_mut(), block.probs.view(), centred.view());
+        let scaled: Vec<f64> = expected
+            .rows()
+            .zip(&observation.weights[block.first_row..])
+            .flat_map(|(row, w)| {
+                let scale = w.sqrt();
+                row.iter().map(move |&e| scale * f64::from(e))
+            })
+            .collect();
+        let part = view(&scaled, rows, d);
+        metric -= part.transpose() * part;
+        Ok(())
+    })?;
+    let eigen = symmetric_eigen(metric.as_ref())?;
+    let positive: Vec<f64> = eigen.values.iter().map(|&l| l.max(0.0)).collect();
+    let trace: f64 = positive.iter().sum();
+    let shares = positive.iter().map(|l| l / trace);
+    let effective_rank =
+        if trace > 0.0 { lawvere_core::stoch::entropy(shares).exp() } else { 0.0 };
+    let directions = (0..directions.min(d))
+        .map(|k| direction(&centred, &mean_law, eigen.vectors.row(k), eigen.values[k]))
+        .collect();
+    Ok(FisherRao {
+        effective_rank,
+        anisotropy: if trace > 0.0 { positive[0] / trace } else { 0.0 },
+        trace,
+        eigenvalues: eigen.values,
+        directions,
+    })
+}
+
+fn direction(
+    centred: &RowMatrix<f32>,
+    mean_law: &[f64],
+    vector: &[f64],
+    eigenvalue: f64,
+) -> Direction {
+    let mut change: Vec<(u32, f64, f64)> = (0..centred.nrows())
+        .map(|w| {
+            let logit: f64 = centred.row(w).iter().zip(vector).map(|(&u, v)| f64::from(u) * v).sum();
+            (w as u32, logit, mean_law[w] * logit)
+        })
+        .collect();
+    let largest = change.iter().map(|c| c.2).fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
+    if largest < 0.0 {
+        change.iter_mut().for_each(|c| *c = (c.0, -c.1, -c.2));
+    }
+    change.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
+    let name = |c: &(u32, f64, f64)| (c.0, c.1);
+    Direction {
+        eigenvalue,
+        raised: change.iter().take(SHOWN_TOKENS).filter(|c| c.2 > 0.0).map(name).collect(),
+        lowered: change.iter().rev().take(SHOWN_TOKENS).filter(|c| c.2 < 0.0).map(name).collect(),
+    }
+}

@@ -1,0 +1,171 @@
+use std::collections::BTreeMap;
+
+use lawvere_core::{stoch, sum};
+use lawvere_observe::{Kind, Observation, Rows};
+use serde::Serialize;
+
+use crate::InformationError;
+use crate::pass::{HeadPass, replicate_weights, weighted_mean};
+
+/// Cross-entropy, divergence and entropy of an Observation: three independent sums.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Likelihood {
+    /// CE: `-sum_j pi_j sum_z p_jz log q_jz`, nats a token.
+    pub cross_entropy: f64,
+    /// KL(k_data || k_model): `sum_j pi_j sum_z p_jz log(p_jz / q_jz)`.
+    pub divergence: f64,
+    /// H(W|context) of the data: `-sum_j pi_j sum_z p_jz log p_jz`. 0 on positions.
+    pub entropy: f64,
+    /// `|CE - (KL + H)|`: rounding only.
+    pub identity_defect: f64,
+    /// Mean entropy of the model's laws on the same rows.
+    pub head_entropy: f64,
+    /// Standard errors of the four (bootstrap over document blocks).
+    pub cross_entropy_error: Option<f64>,
+    /// See `cross_entropy_error`.
+    pub divergence_error: Option<f64>,
+    /// See `cross_entropy_error`; the plug-in bias is not in it.
+    pub entropy_error: Option<f64>,
+    /// See `cross_entropy_error`.
+    pub head_entropy_error: Option<f64>,
+    /// Both entropies of every row.
+    #[serde(skip)]
+    pub rows: Vec<RowEntropies>,
+}
+
+/// One row's entropies.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RowEntropies {
+    /// Of the corpus's law, nats (biased low where few occurrences were seen).
+    pub data: f64,
+    /// Of the model's law, nats.
+    pub model: f64,
+    /// The row's cross-entropy, nats.
+    pub cross_entropy: f64,
+    /// How often the row occurs.
+    pub samples: u64,
+}
+
+/// The NLL identity `CE = KL + H` and the head's entropy beside the data's, at the last layer.
+///
+/// *Source:* arXiv 2507.19247, the NLL as the average KL divergence plus the entropy of the data.
+///
+/// # Errors
+/// An Observation without a model; a token that follows a context although the model gives it
+/// probability 0 (the end of a document, if it is an outcome).
+pub fn likelihood(observation: &Observation, seed: u64) -> Result<Likelihood, InformationError> {
+    let head = observation.head.as_ref().ok_or(InformationError::NeedsModel)?;
+    let (_, states) = observation.states.as_ref().ok_or(InformationError::NeedsModel)?.last();
+    let pass = HeadPass::run(observation, head.view(), states)?;
+    let counts = &observation.counts;
+    for row in 0..observation.rows() {
+        if let Some(entry) = counts.range(row).find(|&k| pass.entry_log_probs[k] == f64::NEG_INFINITY) {
+            return Err(InformationError::NotAbsolutelyContinuous {
+                context: observation.row_label(row),
+                token: observation.token_label(counts.indices()[entry]),
+            });
+        }
+    }
+    let laws = observation.laws();
+    let per_row = |term: &dyn Fn(f64, f64) -> f64, row: usize| {
+        let terms = laws.row(row).1.iter().zip(&pass.entry_log_probs[counts.range(row)]);
+        sum(terms.map(|(&p, &log_q)| term(p, log_q)))
+    };
+    let total = |term: &dyn Fn(f64, f64) -> f64| {
+        let rows = observation.weights.iter().enumerate();
+        sum(rows.map(|(row, w)| w * per_row(term, row)))
+    };
+    let cross = |p: f64, log_q: f64| -p * log_q;
+    let cross_entropy = total(&cross);
+    let divergence = total(&|p, log_q| p * (p.ln() - log_q));
+    let entropy = total(&|p, _| -p * p.ln()) + 0.0;
+    let rows = (0..observation.rows())
+        .map(|row| RowEntropies {
+            data: stoch::entropy(laws.row(row).1.iter().copied()),
+            model: pass.entropies[row],
+            cross_entropy: per_row(&cross, row),
+            samples: counts.row(row).1.iter().sum(),
+        })
+        .collect();
+    let errors = observation.standard_errors(seed, |replicate| {
+        let weights = replicate_weights(observation, &replicate.counts);
+        let (mut ce, mut h) = (0.0, 0.0);
+        let total = replicate.counts.iter().sum::<u64>() as f64;
+        for row in 0..observation.rows() {
+            let range = counts.range(row);
+            let values = &replicate.counts[range.clone()];
+            let n = values.iter().sum::<u64>() as f64;
+            for (&c, &log_q) in values.iter().zip(&pass.entry_log_probs[range]) {
+                if c > 0 {
+                    ce -= c as f64 / total * log_q;
+                    h -= c as f64 / total * (c as f64 / n).ln();
+                }
+            }
+        }
+        Some(vec![ce, ce - h, h, weighted_mean(&pass.entropies, &weights)])
+    });
+    let error = |k: usize| errors.as_ref().map(|e| e[k]);
+    Ok(Likelihood {
+        cross_entropy,
+        divergence,
+        entropy,
+        identity_defect: (cross_entropy - (divergence + entropy)).abs(),
+        head_entropy: weighted_mean(&pass.entropies, &observation.weights),
+        cross_entropy_error: error(0),
+        divergence_error: error(1),
+        entropy_error: error(2),
+        head_entropy_error: error(3),
+        rows,
+    })
+}
+
+/// Mean loss at prefixes of one range of lengths.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LengthLoss {
+    /// The shortest prefix of the range, in tokens.
+    pub from: u32,
+    /// The longest.
+    pub to: u32,
+    /// Positions.
+    pub positions: usize,
+    /// Mean `-log q(next|prefix)`, nats.
+    pub loss: f64,
+    /// Its standard error, documents taken as independent.
+    pub error: f64,
+}
+
+/// The loss on running text by the length of the prefix read, in ranges 1, 2, 3-4, 5-8, ...
+///
+/// # Errors
+/// An Observation of contexts, or without a model.
+pub fn loss_by_prefix_length(
+    observation: &Observation,
+    likelihood: &Likelihood,
+) -> Result<Vec<LengthLoss>, InformationError> {
+    let Rows::Positions(positions) = &observation.contexts else {
+        return Err(InformationError::NeedsPositions);
+    };
+    debug_assert_eq!(observation.info.kind, Kind::Positions);
+    // Range r holds the lengths whose predecessor has r binary digits.
+    let range_of = |length: u32| u32::BITS - length.saturating_sub(1).leading_zeros();
+    let mut ranges: BTreeMap<u32, BTreeMap<u32, (f64, usize)>> = BTreeMap::new();
+    for (row, entropies) in likelihood.rows.iter().enumerate() {
+        let range = ranges.entry(range_of(positions.prefix_length[row])).or_default();
+        let document = range.entry(positions.document[row]).or_default();
+        document.0 += entropies.cross_entropy;
+        document.1 += 1;
+    }
+    Ok(ranges
+        .into_iter()
+        .map(|(r, documents)| {
+            let count: usize = documents.values().map(|d| d.1).sum();
+            let loss = documents.values().map(|d| d.0).sum::<f64>() / count as f64;
+            // A ratio of sums over documents: its error by linearisation.
+            let squares = documents.values().map(|d| (d.0 - loss * d.1 as f64).powi(2)).sum::<f64>();
+            let n = documents.len() as f64;
+            let error = (squares * n / (n - 1.0).max(1.0)).sqrt() / count as f64;
+            let from = if r == 0 { 1 } else { (1 << (r - 1)) + 1 };
+            LengthLoss { from, to: 1 << r, positions: count, loss, error }
+        })
+        .collect())
+}

@@ -1,0 +1,154 @@
+//! One pass of a layer's states through the head: everything that needs each row's whole law.
+
+use faer::MatRef;
+use lawvere_core::linalg::matmul;
+use lawvere_core::{CompensatedSum, HeadRef, RowMatrix, ShapeError};
+use lawvere_observe::Observation;
+use rayon::prelude::*;
+
+use crate::InformationError;
+
+/// What a pass collects.
+pub(crate) struct HeadPass {
+    /// `log q(z|row)` at every entry of the counts; `-inf` where the model has no such outcome.
+    pub entry_log_probs: Vec<f64>,
+    /// The entropy of each row's law.
+    pub entropies: Vec<f64>,
+    /// `p_bar = sum_j w_j q_j`.
+    pub mean_law: Vec<f64>,
+    /// For each block of documents, `sum_j n_j,b q_j`, n_j,b the row's occurrences in the block.
+    pub block_laws: Option<RowMatrix<f64>>,
+}
+
+impl HeadPass {
+    /// Takes `states`, already as the head reads them, through the head.
+    pub fn run(
+        observation: &Observation,
+        head: HeadRef<'_>,
+        states: &RowMatrix<f32>,
+    ) -> Result<Self, InformationError> {
+        let counts = &observation.counts;
+        let vocab = head.vocab_size();
+        let mut entry_log_probs = vec![f64::NEG_INFINITY; counts.nnz()];
+        let mut entropies = vec![0.0; states.nrows()];
+        let mut mean_law = vec![0.0f64; vocab];
+        let occurrences = block_occurrences(observation);
+        let mut block_laws = occurrences.as_ref().map(|o| RowMatrix::zeros(o.nrows(), vocab));
+        head.for_each_log_prob_block::<ShapeError>(states, |block| {
+            let rows = block.first_row..block.first_row + block.probs.nrows();
+            for (row, log_probs) in rows.clone().zip(block.log_probs.rows()) {
+                let (tokens, _) = counts.row(row);
+                for (slot, &token) in entry_log_probs[counts.range(row)].iter_mut().zip(tokens) {
+                    if let Some(&log) = log_probs.get(token as usize) {
+                        *slot = f64::from(log);
+                    }
+                }
+            }
+            let laws = block.probs.data().par_chunks(vocab).zip(block.log_probs.data().par_chunks(vocab));
+            entropies[rows.clone()].par_iter_mut().zip(laws).for_each(|(h, (p, log_p))| {
+                let terms = p.iter().zip(log_p).map(|(&p, &l)| f64::from(p) * -f64::from(l));
+                *h = terms.sum();
+            });
+            add_weighted(&mut mean_law, &observation.weights[rows.clone()], block.probs);
+            if let (Some(laws), Some(occurrences)) = (&mut block_laws, &occurrences) {
+                let weights = RowMatrix::from_fn(occurrences.nrows(), rows.len(), |b, i| {
+                    occurrences.get(b, rows.start + i)
+                });
+                let mut part = RowMatrix::<f32>::zeros(occurrences.nrows(), vocab);
+                matmul(part.view_mut(), weights.view(), block.probs.view());
+                let sums = laws.data_mut().par_iter_mut().zip(part.data());
+                sums.for_each(|(sum, &x)| *sum += f64::from(x));
+            }
+            Ok(())
+        })?;
+        Ok(Self { entry_log_probs, entropies, mean_law, block_laws })
+    }
+
+    /// `H(p_bar) - mean H(q_j)`: the mutual information of state and token.
+    pub fn information(&self, weights: &[f64]) -> f64 {
+        entropy(&self.mean_law) - weighted_mean(&self.entropies, weights)
+    }
+}
+
+/// `sum_j w_j KL(q_j || mean of the others)`: each law against the mean law without it.
+pub(crate) fn leave_one_out(
+    observation: &Observation,
+    head: HeadRef<'_>,
+    states: &RowMatrix<f32>,
+    mean_law: &[f64],
+) -> Result<f64, InformationError> {
+    let vocab = head.vocab_size();
+    let mut total = CompensatedSum::default();
+    head.for_each_log_prob_block::<ShapeError>(states, |block| {
+        let weights = &observation.weights[block.first_row..];
+        let laws = block.probs.data().par_chunks(vocab).zip(block.log_probs.data().par_chunks(vocab));
+        let divergences: Vec<f64> = laws
+            .zip(weights.par_iter().take(block.probs.nrows()))
+            .map(|((p, log_p), &w)| {
+                let terms = p.iter().zip(log_p).zip(mean_law).filter(|((p, _), _)| **p > 0.0);
+                let kl: f64 = terms
+                    .map(|((&p, &l), &mean)| {
+                        let p = f64::from(p);
+                        // Rounding can leave a token that only this row predicts slightly negative.
+                        let others = ((mean - w * p) / (1.0 - w)).max(f64::MIN_POSITIVE);
+                        p * (f64::from(l) - others.ln())
+                    })
+                    .sum();
+                w * kl
+            })
+            .collect();
+        total.extend(divergences);
+        Ok(())
+    })?;
+    Ok(total.value())
+}
+
+/// `law += sum_i weights[i] probs[i]`, each token's terms in the order of the rows.
+fn add_weighted(law: &mut [f64], weights: &[f64], probs: &RowMatrix<f32>) {
+    const COLUMNS: usize = 512;
+    law.par_chunks_mut(COLUMNS).enumerate().for_each(|(chunk, slots)| {
+        for (row, &w) in probs.rows().zip(weights) {
+            let part = &row[chunk * COLUMNS..chunk * COLUMNS + slots.len()];
+            slots.iter_mut().zip(part).for_each(|(slot, &p)| *slot += w * f64::from(p));
+        }
+    });
+}
+
+/// Blocks x rows: how often each row occurs in each block. `None` with fewer than two blocks.
+fn block_occurrences(observation: &Observation) -> Option<RowMatrix<f32>> {
+    let split = observation.blocks.as_ref()?;
+    // The laws of very many blocks (documents of a positions observation) would not fit in memory.
+    if !(2..=256).contains(&split.blocks()) {
+        return None;
+    }
+    let mut out = RowMatrix::zeros(split.blocks(), observation.rows());
+    for row in 0..observation.rows() {
+        for entry in observation.counts.range(row) {
+            for part in split.indptr[entry] as usize..split.indptr[entry + 1] as usize {
+                out.row_mut(split.blocks[part] as usize)[row] += split.counts[part] as f32;
+            }
+        }
+    }
+    Some(out)
+}
+
+pub(crate) fn weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
+    lawvere_core::sum(values.iter().zip(weights).map(|(v, w)| v * w))
+}
+
+pub(crate) fn entropy(law: &[f64]) -> f64 {
+    lawvere_core::stoch::entropy(law.iter().copied())
+}
+
+/// The weights of `rows` under replicate counts, summing to 1.
+pub(crate) fn replicate_weights(observation: &Observation, counts: &[u64]) -> Vec<f64> {
+    let total = counts.iter().sum::<u64>() as f64;
+    (0..observation.rows())
+        .map(|row| counts[observation.counts.range(row)].iter().sum::<u64>() as f64 / total)
+        .collect()
+}
+
+/// Unscaled rows of a matrix as a `faer` view of f64.
+pub(crate) fn view(data: &[f64], rows: usize, columns: usize) -> MatRef<'_, f64> {
+    MatRef::from_row_major_slice(data, rows, columns)
+}
