@@ -1,1 +1,37 @@
-fn main(){}
+//! The `lawvere` command: it parses, calls and prints.
+
+mod args;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::output::Screen;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(cli.global.threads);
+    if let Err(error) = pool.build_global() {
+        eprintln!("error: the threads cannot be started: {error}");
+        return ExitCode::FAILURE;
+    }
+    let mut screen = Screen::new(cli.global.quiet);
+    let result = match cli.command {
+        Command::Index(args) => args.run(&cli.global, &mut screen),
+        Command::Observe(args) => args.run(&cli.global, &mut screen),
+        Command::Report(args) => args.run(&cli.global, &mut screen),
+    };
+    screen.finish();
+    match result {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+        }
+    }
+}

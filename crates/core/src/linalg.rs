@@ -1,6 +1,7 @@
 //! Thin layers over `faer`: products, truncated singular value decomposition, spectra.
 
 use faer::linalg::matmul::matmul as faer_matmul;
+use faer::reborrow::ReborrowMut;
 use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
 use rand::SeedableRng;
 use rand_distr::{Distribution as _, StandardNormal};
@@ -28,17 +29,34 @@ impl Scalar for f64 {
     const ONE: Self = 1.0;
 }
 
-/// `dst = a b` on all threads of the current pool.
-///
-/// Shapes must agree: `dst` is `a.nrows() x b.ncols()`.
-pub fn matmul<T: Scalar>(
-    dst: MatMut<'_, T>,
-    a: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-) {
-    faer_matmul(dst, Accum::Replace, a, b, T::ONE, Par::rayon(0));
-}
+/// The largest tile of a product that one thread computes: big enough to amortise packing, small
+/// enough that threads share the work evenly.
+const TILE_ENTRIES: usize = 1 << 18;
 
+/// `dst = a b` on the threads of the current pool.
+///
+/// Shapes must agree: `dst` is `a.nrows() x b.ncols()`. The product is cut into tiles whose bounds
+/// depend on the shapes alone, so that the result does not depend on the number of threads; idle
+/// threads steal tiles, which on a busy machine is faster than faer's own threads, which wait for
+/// one another at barriers.
+pub fn matmul<T: Scalar>(mut dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+    let (m, n) = (dst.nrows(), dst.ncols());
+    if m * n <= TILE_ENTRIES {
+        return faer_matmul(dst, Accum::Replace, a, b, T::ONE, Par::Seq);
+    }
+    // Bounds at multiples of the kernels' own blocks (16 lanes, 96 rows).
+    if m >= n {
+        let half = (m / 2).next_multiple_of(96);
+        let (above, below) = dst.rb_mut().split_at_row_mut(half);
+        let (a_above, a_below) = a.split_at_row(half);
+        rayon::join(|| matmul(above, a_above, b), || matmul(below, a_below, b));
+    } else {
+        let half = (n / 2).next_multiple_of(96);
+        let (left, right) = dst.rb_mut().split_at_col_mut(half);
+        let (b_left, b_right) = b.split_at_col(half);
+        rayon::join(|| matmul(left, a, b_left), || matmul(right, a, b_right));
+    }
+}
 
 /// A matrix known by its products only.
 pub trait LinearOperator {

@@ -71,30 +71,44 @@ impl HeadPass {
 }
 
 /// `sum_j w_j KL(q_j || mean of the others)`: each law against the mean law without it.
+///
+/// With the mean law m, the others' is `(m - w q) / (1 - w)`, so that
+/// `KL = -H(q) - sum q log m - sum q log(1 - w q/m) + log(1 - w)`: one logarithm a token for all
+/// rows, and a short series wherever a row is a small part of the mean.
 pub(crate) fn leave_one_out(
     observation: &Observation,
     head: HeadRef<'_>,
     states: &RowMatrix<f32>,
-    mean_law: &[f64],
+    pass: &HeadPass,
 ) -> Result<f64, InformationError> {
     let vocab = head.vocab_size();
+    // A token that underflows to probability 0 everywhere adds nothing.
+    let log_mean: Vec<f64> =
+        pass.mean_law.iter().map(|&m| if m > 0.0 { m.ln() } else { 0.0 }).collect();
+    let inverse: Vec<f64> =
+        pass.mean_law.iter().map(|&m| if m > 0.0 { 1.0 / m } else { 0.0 }).collect();
     let mut total = CompensatedSum::default();
     head.for_each_log_prob_block::<ShapeError>(states, |block| {
-        let weights = &observation.weights[block.first_row..];
-        let laws = block.probs.data().par_chunks(vocab).zip(block.log_probs.data().par_chunks(vocab));
-        let divergences: Vec<f64> = laws
-            .zip(weights.par_iter().take(block.probs.nrows()))
-            .map(|((p, log_p), &w)| {
-                let terms = p.iter().zip(log_p).zip(mean_law).filter(|((p, _), _)| **p > 0.0);
-                let kl: f64 = terms
-                    .map(|((&p, &l), &mean)| {
-                        let p = f64::from(p);
-                        // Rounding can leave a token that only this row predicts slightly negative.
-                        let others = ((mean - w * p) / (1.0 - w)).max(f64::MIN_POSITIVE);
-                        p * (f64::from(l) - others.ln())
-                    })
-                    .sum();
-                w * kl
+        let rows = block.first_row..block.first_row + block.probs.nrows();
+        let divergences: Vec<f64> = block
+            .probs
+            .data()
+            .par_chunks(vocab)
+            .zip(observation.weights[rows.clone()].par_iter().zip(&pass.entropies[rows]))
+            .map(|(law, (&w, &entropy))| {
+                let mut sum = 0.0;
+                for ((&q, log_m), inverse_m) in law.iter().zip(&log_mean).zip(&inverse) {
+                    let q = f64::from(q);
+                    let share = w * q * inverse_m;
+                    let log_rest = if share < 1e-3 {
+                        -share * (1.0 + share * (0.5 + share * (1.0 / 3.0 + share * 0.25)))
+                    } else {
+                        // Rounding can leave a row alone with its token: the share is then 1.
+                        (-share.min(1.0 - f64::EPSILON)).ln_1p()
+                    };
+                    sum -= q * (log_m + log_rest);
+                }
+                w * (sum - entropy + (-w).ln_1p())
             })
             .collect();
         total.extend(divergences);

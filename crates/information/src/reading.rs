@@ -69,7 +69,7 @@ pub fn layer_readings(
             layer,
             information: pass.information(&observation.weights),
             information_error: errors.map(|e| e[0]),
-            leave_one_out: leave_one_out(observation, head.view(), &states, &pass.mean_law)?,
+            leave_one_out: leave_one_out(observation, head.view(), &states, &pass)?,
             ceiling: entropy(&observation.weights),
             head_entropy: weighted_mean(&pass.entropies, &observation.weights),
             cross_entropy,

@@ -1,6 +1,6 @@
 //! GGUF checkpoints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::Device;
 use candle_core::quantized::GgmlDType;
@@ -68,6 +68,16 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
         Some(problem) => Err(LmError::checkpoint(gguf.path(), problem)),
         None => Ok(config),
     }
+}
+
+/// How many tensors are stored in each ggml type.
+pub(crate) fn storage(gguf: &Gguf) -> BTreeMap<String, usize> {
+    let mut out = BTreeMap::new();
+    for info in gguf.tensors().values() {
+        let name = dtype(info.dtype).map_or_else(|| info.dtype.to_string(), |t| format!("{t:?}"));
+        *out.entry(name.to_uppercase()).or_default() += 1;
+    }
+    out
 }
 
 /// The tensors of a GGUF file, dequantised.

@@ -18,4 +18,4 @@ mod weights;
 
 pub use config::DecoderConfig;
 pub use error::LmError;
-pub use model::LanguageModel;
+pub use model::{LanguageModel, Origin};

@@ -1,5 +1,6 @@
 //! A language model as a Markov kernel that factors through its states.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lawvere_core::{
@@ -16,6 +17,17 @@ use crate::gguf::GgufTensors;
 use crate::safetensors::SafetensorsFiles;
 use crate::weights::Weights;
 
+/// What a checkpoint says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Origin {
+    /// The name in its metadata, or of its file.
+    pub name: String,
+    /// How its weights are stored, with the number of tensors of each kind.
+    pub storage: BTreeMap<String, usize>,
+    /// Whether it carries a chat template: it was tuned on conversations.
+    pub chat_template: bool,
+}
+
 /// A checkpoint, loaded: tokenizer, decoder, head.
 #[derive(Debug)]
 pub struct LanguageModel {
@@ -23,6 +35,7 @@ pub struct LanguageModel {
     tokenizer: Option<Tokenizer>,
     decoder: Decoder,
     identity: String,
+    origin: Origin,
 }
 
 /// Sequences are taken through the decoder side by side until they hold this many tokens.
@@ -53,11 +66,17 @@ impl LanguageModel {
         let config = crate::gguf::config(&gguf)?;
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
         let weights = Weights::load(&config, GgufTensors::new(&gguf, &config))?;
+        let origin = Origin {
+            name: gguf.string("general.name").map_or_else(|_| file_name(path), str::to_owned),
+            storage: crate::gguf::storage(&gguf),
+            chat_template: gguf.metadata().contains_key("tokenizer.chat_template"),
+        };
         Ok(Self {
             path: path.to_owned(),
             tokenizer: Some(tokenizer),
             decoder: Decoder::new(config, weights),
             identity: sha256_of_file(path).map_err(|e| LmError::io(path, e))?,
+            origin,
         })
     }
 
@@ -65,7 +84,13 @@ impl LanguageModel {
         let config = crate::safetensors::config(path)?;
         let files = crate::safetensors::files(path)?;
         let maps = crate::safetensors::map_all(files)?;
-        let weights = Weights::load(&config, SafetensorsFiles::new(path, &maps)?)?;
+        let tensors = SafetensorsFiles::new(path, &maps)?;
+        let origin = Origin {
+            name: file_name(path),
+            storage: tensors.storage(),
+            chat_template: crate::safetensors::has_chat_template(path),
+        };
+        let weights = Weights::load(&config, tensors)?;
         let mut hashes = String::new();
         for (file, _) in &maps {
             hashes += &sha256_of_file(file).map_err(|e| LmError::io(file, e))?;
@@ -76,6 +101,7 @@ impl LanguageModel {
             tokenizer: has_tokenizer.then(|| Tokenizer::open(path)).transpose()?,
             decoder: Decoder::new(config, weights),
             identity: lawvere_token::sha256_hex(hashes.as_bytes()),
+            origin,
         })
     }
 
@@ -97,6 +123,11 @@ impl LanguageModel {
     /// The SHA-256 of the checkpoint file (of the concatenated hashes of several).
     pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// What the checkpoint says of itself.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The norm before the head, with which other layers can be read out.
@@ -150,6 +181,11 @@ impl LanguageModel {
         }
         Ok(batches)
     }
+}
+
+fn file_name(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
 impl NextToken for LanguageModel {

@@ -114,6 +114,17 @@ fn bos(folder: &Path) -> Result<Option<u32>, LmError> {
     Ok(read_json::<Ids>(&folder.join("config.json"))?.bos_token_id)
 }
 
+/// Whether the folder carries a chat template.
+pub(crate) fn has_chat_template(folder: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Template {
+        chat_template: Option<serde_json::Value>,
+    }
+    folder.join("chat_template.jinja").exists()
+        || read_json::<Template>(&folder.join("tokenizer_config.json"))
+            .is_ok_and(|t| t.chat_template.is_some())
+}
+
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, LmError> {
     let text = std::fs::read_to_string(path).map_err(|e| LmError::io(path, e))?;
     serde_json::from_str(&text).map_err(|e| LmError::checkpoint(path, format!("not readable as JSON: {e}")))
@@ -161,6 +172,15 @@ impl<'a> SafetensorsFiles<'a> {
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { folder, parts, taken: BTreeSet::new() })
+    }
+
+    /// How many tensors are stored in each type.
+    pub fn storage(&self) -> BTreeMap<String, usize> {
+        let mut out = BTreeMap::new();
+        for (_, tensor) in self.parts.iter().flat_map(|(_, part)| part.tensors()) {
+            *out.entry(format!("{:?}", tensor.dtype())).or_default() += 1;
+        }
+        out
     }
 }
 

@@ -59,7 +59,8 @@ impl PrefixForest {
 
     /// `d(parent, text)` in nats; 0 for a root.
     pub fn edge_distance(&self, text: usize) -> f64 {
-        -self.log_probs[text]
+        // `+ 0.0` turns the negative zero of a certain extension into zero.
+        -self.log_probs[text] + 0.0
     }
 
     /// All distances `d(a, b) = -log Pr(b|a)` in nats, `+inf` unless a is a prefix of b: n x n,

@@ -110,6 +110,9 @@ impl ArrayFile {
                     tensor.shape()
                 )));
             };
+            if ncols == 0 {
+                return Err(self.error(format!("`{name}` has no columns")));
+            }
             if tensor.dtype() != Dtype::F32 {
                 return Err(self.error(format!(
                     "`{name}` is {:?}; states and heads are stored as F32",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lawvere_core::{ContextBatch, Factored, Layer, NextToken, SparseRows};
 use lawvere_lm::LanguageModel;
 use lawvere_text::{ContextOptions, DocumentEnd, TextSpace};
-use lawvere_token::disk::{publish_folder, write_file};
+use lawvere_token::disk::{publish_folder, resolve, write_file};
 use lawvere_token::sha256_hex;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -16,8 +16,8 @@ use crate::ObserveError;
 use crate::observation::{BlockSplit, Info, Kind, Observation, Provenance, Rows};
 use crate::positions::Positions;
 use crate::write::{
-    check_destination, states_file, write_contexts, write_head, write_info, write_states,
-    write_tokenizer,
+    PLAN_FILE, check_destination, is_part, names, states_file, write_contexts,
+    write_head, write_info, write_states, write_tokenizer,
 };
 
 /// Which layers' states are kept.
@@ -112,6 +112,11 @@ impl Draft {
     pub fn rows(&self) -> usize {
         self.counts.nrows()
     }
+
+    /// The layers whose states will be kept.
+    pub fn layers(&self) -> &[usize] {
+        &self.layers
+    }
 }
 
 /// What reading a draft will take.
@@ -146,7 +151,6 @@ pub struct Observer<'a> {
 
 /// The fewest rows in a file of states: what an interrupted run loses at most.
 const SHARD_ROWS: usize = 1024;
-const PLAN_FILE: &str = "plan.sha256";
 
 impl<'a> Observer<'a> {
     /// An observer.
@@ -245,8 +249,12 @@ impl<'a> Observer<'a> {
         let bos = self.model.is_some_and(|m| m.config().bos.is_some());
         let limit = self.model.map_or(usize::MAX, |m| m.config().context_length - usize::from(bos));
         if plan.window < 2 || plan.window > limit {
+            let right = match self.model {
+                Some(_) => format!("2 to {limit}, as the model reads"),
+                None => "at least 2".into(),
+            };
             return Err(ObserveError::Option(format!(
-                "a window of {} tokens cannot be read: it should have 2 to {limit}",
+                "a window of {} tokens cannot be read: it should have {right}",
                 plan.window
             )));
         }
@@ -347,6 +355,7 @@ impl<'a> Observer<'a> {
                 choice,
                 dropped_ends: 0,
                 qualified: 0,
+                plan_sha256: String::new(),
             }),
         }
     }
@@ -372,7 +381,8 @@ impl<'a> Observer<'a> {
     ///
     /// States are written part by part into `destination.partial`, which becomes `destination`
     /// when all is there. If that folder holds parts of the same draft and model, from a run that
-    /// was interrupted, they are kept; otherwise it is begun anew.
+    /// was interrupted, they are kept; otherwise it is begun anew. If `destination` already is what
+    /// would be made, and undamaged, it is read and returned.
     ///
     /// # Errors
     /// A destination that holds something else; what the model or writing meets.
@@ -383,8 +393,13 @@ impl<'a> Observer<'a> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Observation, ObserveError> {
         check_destination(destination)?;
+        let destination = &resolve(destination);
+        let fingerprint = self.fingerprint(draft);
+        if let Some(finished) = finished(destination, &fingerprint) {
+            return Ok(finished);
+        }
         let partial = partial_folder(destination);
-        begin(&partial, &self.fingerprint(draft))?;
+        begin(&partial, &fingerprint)?;
         let blocks = draft.blocks.as_ref();
         write_contexts(&partial, &draft.rows, &draft.counts, &draft.weights, blocks)?;
         write_tokenizer(&partial, &self.space.tokenizer().to_json()?)?;
@@ -401,10 +416,15 @@ impl<'a> Observer<'a> {
             }
             write_head(&partial, model.head(), Some(model.readout_norm()))?;
         }
-        write_info(&partial, &draft.info)?;
+        let mut info = draft.info.clone();
+        if let Some(provenance) = &mut info.provenance {
+            provenance.plan_sha256 = fingerprint;
+        }
+        write_info(&partial, &info)?;
         let failed = |e| ObserveError::io(destination, e);
-        fs::remove_file(partial.join(PLAN_FILE)).map_err(failed)?;
         publish_folder(&partial, destination).map_err(failed)?;
+        // Not before: without it, a run killed in between would leave a folder nobody knows.
+        fs::remove_file(destination.join(PLAN_FILE)).map_err(failed)?;
         Observation::open(destination)
     }
 
@@ -415,7 +435,8 @@ impl<'a> Observer<'a> {
             env!("CARGO_PKG_VERSION"),
             Info::SCHEMA,
             draft.layers,
-            self.model.map(|m| m.identity()),
+            // The identity is that of the weights; the configuration changes states too.
+            self.model.map(|m| (m.identity(), m.config())),
             draft.info.provenance,
         )
         .into_bytes();
@@ -428,7 +449,13 @@ impl<'a> Observer<'a> {
             }
         };
         bytes.extend_from_slice(bytemuck::cast_slice(tokens));
+        bytes.extend_from_slice(bytemuck::cast_slice(draft.counts.indices()));
         bytes.extend_from_slice(bytemuck::cast_slice(draft.counts.values()));
+        // The corpus's hash does not know how it is cut into documents; these do.
+        if let Some(split) = &draft.blocks {
+            bytes.extend_from_slice(bytemuck::cast_slice(&split.blocks));
+            bytes.extend_from_slice(bytemuck::cast_slice(&split.counts));
+        }
         sha256_hex(&bytes)
     }
 }
@@ -487,34 +514,48 @@ fn shards(rows: &Rows, total: usize) -> Vec<Range<usize>> {
     out
 }
 
+/// What is at `destination`, if it was made by the same plan and is undamaged.
+fn finished(destination: &Path, fingerprint: &str) -> Option<Observation> {
+    let observation = Observation::open(destination).ok()?;
+    let plan = &observation.info.provenance.as_ref()?.plan_sha256;
+    (plan == fingerprint).then_some(observation)
+}
+
 fn partial_folder(destination: &Path) -> PathBuf {
     let mut name = destination.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     destination.with_file_name(name)
 }
 
-/// Makes the partial folder, or keeps it if it belongs to the same plan.
+/// Makes the partial folder, or keeps what it holds if that belongs to the same plan.
 fn begin(partial: &Path, fingerprint: &str) -> Result<(), ObserveError> {
     let failed = |e| ObserveError::io(partial, e);
+    fs::create_dir_all(partial).map_err(failed)?;
+    // A write that was cut off leaves a hidden temporary file behind.
+    let (cut_off, found): (Vec<String>, Vec<String>) =
+        names(partial)?.into_iter().partition(|n| n.starts_with(".lawvere-"));
     let plan = partial.join(PLAN_FILE);
-    if fs::read_to_string(&plan).is_ok_and(|found| found == fingerprint) {
-        // A write that was cut off leaves a hidden temporary file behind.
-        for entry in fs::read_dir(partial).map_err(failed)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".lawvere-") {
-                fs::remove_file(entry.path()).map_err(failed)?;
-            }
-        }
+    let foreign = match found.iter().find(|n| !is_part(n)) {
+        // Without a plan nothing in it is known to be ours.
+        None if !plan.exists() => found.first(),
+        foreign => foreign,
+    };
+    if let Some(name) = foreign {
+        return Err(ObserveError::Destination {
+            path: partial.to_owned(),
+            what: format!(
+                "it is needed for the parts of an unfinished observation, but holds something else ({name})"
+            ),
+        });
+    }
+    let same = fs::read_to_string(&plan).is_ok_and(|found| found == fingerprint);
+    let stale = found.iter().filter(|n| !same && *n != PLAN_FILE);
+    for name in cut_off.iter().chain(stale) {
+        fs::remove_file(partial.join(name)).map_err(failed)?;
+    }
+    if same {
         return Ok(());
     }
-    if partial.exists() {
-        if !plan.exists() && fs::read_dir(partial).map_err(failed)?.next().is_some() {
-            return Err(ObserveError::Destination {
-                path: partial.to_owned(),
-                what: "it is needed for the parts of an unfinished observation, but holds something else".into(),
-            });
-        }
-        fs::remove_dir_all(partial).map_err(failed)?;
-    }
-    fs::create_dir_all(partial).map_err(failed)?;
+    // Over the old plan, in one step: the folder is never without one.
     write_file(&plan, |out| std::io::Write::write_all(out, fingerprint.as_bytes())).map_err(failed)
 }

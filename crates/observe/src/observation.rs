@@ -69,6 +69,8 @@ pub struct Provenance {
     pub dropped_ends: u64,
     /// How many rows qualified before the choice.
     pub qualified: usize,
+    /// The SHA-256 of the rows, layers and model: two runs with the same one make the same thing.
+    pub plan_sha256: String,
 }
 
 /// The rows of an Observation: what the model read.

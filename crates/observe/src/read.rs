@@ -1,15 +1,17 @@
 //! Observations from files, whoever wrote them; nothing in them is trusted.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use lawvere_core::{ReadoutNorm, RowMatrix, SparseRows, sum};
-use lawvere_token::{Tokenizer, sha256_of_file};
+use lawvere_token::{TokenError, Tokenizer, sha256_of_file};
 
 use crate::ObserveError;
 use crate::arrays::ArrayFile;
 use crate::observation::{BlockSplit, Head, Info, Kind, Observation, Rows, States};
 use crate::positions::Positions;
-use crate::write::{CONTEXTS_FILE, HEAD_FILE, INFO_FILE, STATES_PREFIX, TOKENIZER_FILE};
+use crate::write::{
+    CONTEXTS_FILE, HEAD_FILE, INFO_FILE, STATES_PREFIX, TOKENIZER_FILE, is_part, names,
+};
 
 impl Observation {
     /// Reads the folder of an Observation and checks everything in it.
@@ -30,30 +32,42 @@ impl Observation {
                 }
             }
         }
+        // A file of arrays that is not listed would be left out without a word.
+        let unlisted = |n: &&String| n.ends_with(".safetensors") && !info.files.contains_key(*n);
+        if let Some(name) = names(folder)?.iter().filter(|n| is_part(n)).find(unlisted) {
+            return Err(ObserveError::malformed(
+                &folder.join(INFO_FILE),
+                format!("`files` does not list {name}, which is in the folder"),
+            ));
+        }
         let file = ArrayFile::open(&folder.join(CONTEXTS_FILE))?;
         let counts = read_counts(&file, info.vocab_size)?;
         let rows = counts.nrows();
         let contexts = match info.kind {
             Kind::Contexts => read_contexts(&file, rows, info.vocab_size)?,
-            Kind::Positions => Rows::Positions(read_positions(&file, rows, info.vocab_size)?),
+            Kind::Positions => Rows::Positions(read_positions(&file, &counts, info.vocab_size)?),
         };
         let weights = read_weights(&file, &counts)?;
         let blocks = read_blocks(&file, &counts)?;
         let states = read_states(folder, &info, rows)?;
         let head = read_head(folder, &info, states.as_ref())?;
-        let tokenizer_path = folder.join(TOKENIZER_FILE);
-        let tokenizer = if tokenizer_path.exists() {
-            Some(Tokenizer::open(&tokenizer_path)?)
-        } else {
-            None
-        };
+        let tokenizer = read_tokenizer(&folder.join(TOKENIZER_FILE))?;
         Ok(Self { info, contexts, counts, weights, blocks, states, head, tokenizer })
     }
 }
 
 fn read_info(folder: &Path) -> Result<Info, ObserveError> {
     let path = folder.join(INFO_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| ObserveError::io(&path, e))?;
+    if !folder.is_dir() {
+        let what = if folder.exists() { "a file; an observation is a folder" } else { "no such folder" };
+        return Err(ObserveError::malformed(folder, what));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            ObserveError::malformed(&path, "missing, so this is no complete observation")
+        }
+        _ => ObserveError::io(&path, e),
+    })?;
     let wrong = |what: String| ObserveError::malformed(&path, what);
     let value: serde_json::Value =
         serde_json::from_str(&text).map_err(|e| wrong(format!("not readable as JSON: {e}")))?;
@@ -65,7 +79,8 @@ fn read_info(folder: &Path) -> Result<Info, ObserveError> {
     if info.vocab_size == 0 || info.vocab_size >= u32::MAX as usize {
         return Err(wrong(format!("vocab_size is {}", info.vocab_size)));
     }
-    if let Some(name) = info.files.keys().find(|n| Path::new(n).components().count() != 1 || *n == "..") {
+    let is_name = |n: &str| Path::new(n).components().eq([Component::Normal(n.as_ref())]);
+    if let Some(name) = info.files.keys().find(|n| !is_name(n)) {
         return Err(wrong(format!("`{name}` is not the name of a file in the folder")));
     }
     Ok(info)
@@ -103,7 +118,7 @@ fn read_contexts(file: &ArrayFile, rows: usize, vocab_size: usize) -> Result<Row
 
 fn read_positions(
     file: &ArrayFile,
-    rows: usize,
+    counts: &SparseRows<u64>,
     vocab_size: usize,
 ) -> Result<Positions, ObserveError> {
     let any = u32::MAX as usize;
@@ -115,12 +130,19 @@ fn read_positions(
         document: file.indices("position.document", any)?.0,
         next: file.indices("position.next", vocab_size + 1)?.0,
     };
-    if positions.next.len() != rows {
-        let found = positions.next.len();
+    let (found, rows) = (positions.next.len(), counts.nrows());
+    if found != rows {
         return Err(file.error(format!("{found} positions do not match {rows} rows of counts")));
     }
-    match positions.problem() {
-        Some(problem) => Err(file.error(problem)),
+    if let Some(problem) = positions.problem() {
+        return Err(file.error(problem));
+    }
+    let once = |(row, next): (&[u32], &u32)| row == [*next];
+    let followed = counts.rows().map(|(tokens, _)| tokens).zip(&positions.next).position(|p| !once(p));
+    match followed.or_else(|| counts.values().iter().position(|&c| c != 1)) {
+        Some(row) => Err(file.error(format!(
+            "the counts of position {row} are not one occurrence of its `position.next`"
+        ))),
         None => Ok(positions),
     }
 }
@@ -152,9 +174,9 @@ fn read_blocks(
         return Ok(None);
     }
     let (indptr, _) = file.integers("blocks.indptr")?;
-    // Far more blocks than a bootstrap needs; beyond, a hostile file could ask for any memory.
-    let (blocks, _) = file.indices("blocks.block", 1 << 20)?;
     let (parts, _) = file.indices("blocks.count", u32::MAX as usize)?;
+    // Far more blocks than a bootstrap needs; beyond, a hostile file could ask for any memory.
+    let (blocks, _) = file.indices("blocks.block", parts.len().max(1 << 20))?;
     let wrong = || file.error("the arrays `blocks.*` do not break the counts down");
     let fits = indptr.len() == counts.nnz() + 1
         && indptr.first() == Some(&0)
@@ -185,9 +207,13 @@ fn read_states(folder: &Path, info: &Info, rows: usize) -> Result<Option<States>
         let mut found = Vec::new();
         for tensor in file.tensors()?.names() {
             let layer = tensor.strip_prefix("layer.").and_then(|l| l.parse::<usize>().ok());
+            let layer = layer.filter(|l| *tensor == format!("layer.{l}"));
             found.push(layer.ok_or_else(|| {
                 file.error(format!("the array `{tensor}` is not named layer.<number>"))
             })?);
+        }
+        if found.is_empty() {
+            return Err(file.error("it holds no array layer.<number>"));
         }
         found.sort_unstable();
         if shard > 0 && found != layers.iter().map(|(l, ..)| *l).collect::<Vec<_>>() {
@@ -218,7 +244,8 @@ fn read_states(folder: &Path, info: &Info, rows: usize) -> Result<Option<States>
             )),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(States::new(layers)?))
+    let states = States::new(layers);
+    states.map(Some).map_err(|e| ObserveError::malformed(&folder.join(names[0]), e.to_string()))
 }
 
 fn read_head(
@@ -267,4 +294,18 @@ fn read_head(
         return Err(ObserveError::malformed(&folder.join(INFO_FILE), "`soft_cap` must be positive"));
     }
     Ok(Some(Head { weight, bias, soft_cap: info.soft_cap, norm }))
+}
+
+fn read_tokenizer(path: &Path) -> Result<Option<Tokenizer>, ObserveError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| ObserveError::io(path, e))?;
+    let wrong = |e: String| ObserveError::malformed(path, format!("not a tokenizer.json: {e}"));
+    // First as plain JSON: the crate `tokenizers` panics where a decoder is cut off.
+    serde_json::from_str::<serde_json::Value>(&text).map_err(|e| wrong(e.to_string()))?;
+    Tokenizer::from_json(&text).map(Some).map_err(|e| match e {
+        TokenError::Json { what, .. } => wrong(what),
+        other => other.into(),
+    })
 }

@@ -17,10 +17,28 @@ pub(crate) const CONTEXTS_FILE: &str = "contexts.safetensors";
 pub(crate) const HEAD_FILE: &str = "head.safetensors";
 pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(crate) const STATES_PREFIX: &str = "states";
+/// What an unfinished Observation is to become; removed when it is finished.
+pub(crate) const PLAN_FILE: &str = "plan.sha256";
 
 /// The name of the `shard`-th file of states.
 pub(crate) fn states_file(shard: usize) -> String {
     format!("{STATES_PREFIX}-{shard:05}.safetensors")
+}
+
+/// Whether a file of this name may be part of an Observation.
+pub(crate) fn is_part(name: &str) -> bool {
+    [INFO_FILE, CONTEXTS_FILE, HEAD_FILE, TOKENIZER_FILE, PLAN_FILE].contains(&name)
+        || (name.starts_with(STATES_PREFIX) && name.ends_with(".safetensors"))
+}
+
+/// The names in a folder.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, ObserveError> {
+    let failed = |e| ObserveError::io(folder, e);
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let name = |e: std::io::Result<std::fs::DirEntry>| {
+        e.map(|e| e.file_name().to_string_lossy().into_owned()).map_err(failed)
+    };
+    entries.map(name).collect()
 }
 
 /// Writes the rows, their counts and their weights.
@@ -97,12 +115,10 @@ pub(crate) fn write_head(
 pub(crate) fn write_info(folder: &Path, info: &Info) -> Result<Info, ObserveError> {
     let mut info = info.clone();
     info.files = BTreeMap::new();
-    let entries = std::fs::read_dir(folder).map_err(|e| ObserveError::io(folder, e))?;
-    for entry in entries {
-        let entry = entry.map_err(|e| ObserveError::io(folder, e))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for name in names(folder)? {
         if name.ends_with(".safetensors") || name == TOKENIZER_FILE {
-            let hash = sha256_of_file(&entry.path()).map_err(|e| ObserveError::io(&entry.path(), e))?;
+            let path = folder.join(&name);
+            let hash = sha256_of_file(&path).map_err(|e| ObserveError::io(&path, e))?;
             info.files.insert(name, Some(hash));
         }
     }
@@ -122,6 +138,7 @@ impl Observation {
     /// A destination that holds something else; what writing meets.
     pub fn save(&self, destination: &Path) -> Result<(), ObserveError> {
         check_destination(destination)?;
+        let destination = &lawvere_token::disk::resolve(destination);
         let parent = lawvere_token::disk::parent(destination);
         let failed = |e| ObserveError::io(destination, e);
         std::fs::create_dir_all(&parent).map_err(failed)?;
@@ -153,15 +170,21 @@ pub(crate) fn write_tokenizer(folder: &Path, json: &str) -> Result<(), ObserveEr
 /// Refuses a destination that holds anything but an Observation.
 pub(crate) fn check_destination(destination: &Path) -> Result<(), ObserveError> {
     let refused =
-        |what: &str| ObserveError::Destination { path: destination.to_owned(), what: what.into() };
+        |what: String| Err(ObserveError::Destination { path: destination.to_owned(), what });
     if !destination.exists() {
         return Ok(());
     }
-    let mut entries = std::fs::read_dir(destination)
-        .map_err(|_| refused("a file of that name is there"))?
-        .flatten();
-    if destination.join(INFO_FILE).exists() || entries.next().is_none() {
-        return Ok(());
+    if !destination.is_dir() {
+        return refused("a file of that name is there".into());
     }
-    Err(refused("the folder there is not an observation"))
+    let names = names(destination)?;
+    if !names.is_empty() && !names.iter().any(|n| n == INFO_FILE) {
+        return refused("the folder there is not an observation".into());
+    }
+    match names.iter().find(|n| !is_part(n)) {
+        Some(name) => refused(format!(
+            "the folder holds {name}, which is not part of an observation, and is not replaced"
+        )),
+        None => Ok(()),
+    }
 }

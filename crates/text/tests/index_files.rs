@@ -113,9 +113,11 @@ fn an_index_is_three_files_that_name_their_sources() {
 }
 
 /// Where the child of the test below is to save its index.
+#[cfg(unix)]
 const KILLED_CHILD: &str = "LAWVERE_TEST_SAVE_AND_BE_KILLED";
 
 /// An index of some hundred kilobytes.
+#[cfg(unix)]
 fn large_space() -> TextSpace {
     let document: Vec<String> = (0..30_000).map(|i| (i * i % 997).to_string()).collect();
     space_of(&[&document.join(" ")])

@@ -127,7 +127,7 @@ mod tests {
         fs::create_dir(&destination).unwrap();
         fs::write(destination.join("a"), "a").unwrap();
         assert!(publish_folder(&folder.path().join("none"), &destination).is_err());
-        // A folder cannot be moved into itself: this fails after the old one was moved aside.
+        // What is to be published moves aside with the old folder, so the second renaming fails.
         let inside = destination.join("inside");
         fs::create_dir(&inside).unwrap();
         assert!(publish_folder(&inside, &destination).is_err());

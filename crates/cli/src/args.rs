@@ -1,0 +1,339 @@
+//! Flags and what they mean; every command becomes one call of the library.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lawvere::observation::{ContextPlan, Layers, Observation, PositionPlan};
+use lawvere::text::{DocumentEnd, DocumentUnit};
+use lawvere::{
+    IndexOptions, ObserveOptions, ReportOptions, RowChoice, RunError, TokenizerChoice,
+};
+use serde_json::{Value, json};
+
+use crate::output::Screen;
+
+/// Measures the geometry of next-token prediction, for any corpus and any language model.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags of every command.
+#[derive(Args)]
+pub struct Global {
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What random choices start from; the same seed gives the same results
+    #[arg(long, global = true, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads to compute on; 0 takes all cores. Results do not depend on it
+    #[arg(long, global = true, default_value_t = 0)]
+    pub threads: usize,
+    /// Say nothing on standard error but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    Index(IndexArgs),
+    Observe(ObserveArgs),
+    Report(Box<ReportArgs>),
+}
+
+/// A document is a line, or a whole file.
+#[derive(Clone, Copy, ValueEnum)]
+enum Documents {
+    Line,
+    File,
+}
+
+/// Where text comes from.
+#[derive(Args)]
+struct CorpusArgs {
+    /// Text files in UTF-8, or folders of .txt files
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    corpus: Vec<PathBuf>,
+    /// What a document is; counts never cross its ends
+    #[arg(long, value_enum, default_value = "line")]
+    documents: Documents,
+    /// Replace bytes that are not UTF-8 by U+FFFD rather than refuse them
+    #[arg(long)]
+    lossy: bool,
+}
+
+impl CorpusArgs {
+    fn options(&self) -> IndexOptions {
+        IndexOptions {
+            corpus: self.corpus.clone(),
+            documents: match self.documents {
+                Documents::Line => DocumentUnit::Line,
+                Documents::File => DocumentUnit::File,
+            },
+            lossy: self.lossy,
+        }
+    }
+}
+
+/// Index a corpus: tokenize it and build the suffix array that answers every count.
+#[derive(Args)]
+pub struct IndexArgs {
+    #[command(flatten)]
+    corpus: CorpusArgs,
+    /// `words`, `bytes`, or the path of a GGUF checkpoint, a tokenizer.json or a checkpoint folder.
+    /// To observe a model later, take the model's own
+    #[arg(long, default_value = "words", value_name = "WHAT")]
+    tokenizer: TokenizerChoice,
+    /// The folder to make; an index there is replaced
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+impl IndexArgs {
+    pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
+        let mut on_event = |event| screen.show(event);
+        let space =
+            lawvere::index(&self.corpus.options(), &self.tokenizer, &self.out, &mut on_event)?;
+        let info = space.info();
+        Ok(if global.json {
+            pretty(&json!({"index": self.out, "space": info, "distinct_tokens": space.token_ids().len()}))
+        } else {
+            format!(
+                "{}: {} tokens ({} distinct) in {} documents",
+                self.out.display(),
+                info.tokens,
+                space.token_ids().len(),
+                info.documents
+            )
+        })
+    }
+}
+
+/// Which rows an observation has.
+#[derive(Clone, Copy, ValueEnum)]
+enum KindArg {
+    /// Distinct contexts of one order with their soft labels; the model reads exactly those tokens
+    Contexts,
+    /// Positions in running text with their whole prefix, and the token that followed
+    Positions,
+}
+
+/// What the end of a document is.
+#[derive(Clone, Copy, ValueEnum)]
+enum DocumentEndArg {
+    /// An outcome like any token (not with a model, which has no such outcome)
+    Outcome,
+    /// Left out of the counts
+    Dropped,
+}
+
+/// Put contexts, counts, hidden states and head into one folder that every lens reads.
+#[derive(Args)]
+pub struct ObserveArgs {
+    /// The folder of an index
+    #[arg(long, value_name = "FOLDER")]
+    index: PathBuf,
+    /// A GGUF checkpoint or a Hugging Face checkpoint folder; without one only the corpus is observed
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    /// The folder to make; an interrupted run is taken up again from its finished parts
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// What the rows are
+    #[arg(long, value_enum, default_value = "contexts")]
+    kind: KindArg,
+    /// Contexts: how many tokens
+    #[arg(long, default_value_t = 3)]
+    order: usize,
+    /// Contexts: the fewest occurrences
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    min_count: u64,
+    /// Contexts: how many at most, the most frequent first
+    #[arg(long, default_value_t = 5000, value_parser = positive)]
+    contexts: usize,
+    /// Contexts: what the end of a document is [default: dropped with a model, outcome without]
+    #[arg(long, value_enum)]
+    document_end: Option<DocumentEndArg>,
+    /// Positions: how many at least (documents are read whole)
+    #[arg(long, default_value_t = 8192, value_parser = positive)]
+    positions: usize,
+    /// Positions: the longest prefix read, in tokens
+    #[arg(long, default_value_t = 512)]
+    window: usize,
+    /// Layers whose states are kept: spread (seven), all, last, or a list like 0,15,30
+    #[arg(long, default_value = "spread")]
+    layers: Layers,
+}
+
+impl ObserveArgs {
+    pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
+        let rows = match self.kind {
+            KindArg::Contexts => RowChoice::Contexts(ContextPlan {
+                order: self.order,
+                min_count: self.min_count,
+                top: Some(self.contexts),
+                document_end: match self.document_end {
+                    Some(DocumentEndArg::Outcome) => DocumentEnd::Outcome,
+                    Some(DocumentEndArg::Dropped) => DocumentEnd::Dropped,
+                    None if self.model.is_some() => DocumentEnd::Dropped,
+                    None => DocumentEnd::Outcome,
+                },
+            }),
+            KindArg::Positions => RowChoice::Positions(PositionPlan {
+                positions: self.positions,
+                window: self.window,
+                seed: global.seed,
+            }),
+        };
+        let options = ObserveOptions {
+            index: self.index.clone(),
+            model: self.model.clone(),
+            rows,
+            layers: self.layers.clone(),
+        };
+        let observation = lawvere::observe(&options, &self.out, &mut |event| screen.show(event))?;
+        let layers: Vec<usize> = observation
+            .states
+            .iter()
+            .flat_map(|s| s.layers().map(|(layer, _)| layer))
+            .collect();
+        Ok(if global.json {
+            pretty(&json!({
+                "observation": self.out,
+                "rows": observation.rows(),
+                "samples": observation.samples(),
+                "layers": layers,
+                "info": observation.info,
+            }))
+        } else {
+            self.summary(&observation, &layers)
+        })
+    }
+
+    fn summary(&self, observation: &Observation, layers: &[usize]) -> String {
+        let mut text = format!(
+            "{}: {} rows, {} occurrences",
+            self.out.display(),
+            observation.rows(),
+            observation.samples()
+        );
+        if let Some(choice) = observation.info.provenance.as_ref().map(|p| &p.choice) {
+            text += &format!(" ({choice})");
+        }
+        if !layers.is_empty() {
+            let layers: Vec<String> = layers.iter().map(usize::to_string).collect();
+            text += &format!("; states of layers {}", layers.join(", "));
+        }
+        text
+    }
+}
+
+/// Measure a model on a corpus with all three lenses: one HTML page, its data as JSON and CSV.
+#[derive(Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    corpus: CorpusArgs,
+    /// A GGUF checkpoint or a Hugging Face checkpoint folder
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// The folder to fill: report.html, report.json, data/*.csv, and the index and observations,
+    /// which a rerun uses again
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// How many contexts, the most frequent first
+    #[arg(long, default_value_t = 5000, value_parser = positive)]
+    contexts: usize,
+    /// Tokens of a context
+    #[arg(long, default_value_t = 3, value_parser = positive)]
+    order: usize,
+    /// The fewest occurrences of a context
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    min_count: u64,
+    /// Layers whose states are kept: spread (seven), all, last, or a list like 0,15,30
+    #[arg(long, default_value = "spread")]
+    layers: Layers,
+    /// Positions of running text (documents are read whole)
+    #[arg(long, default_value_t = 8192, value_parser = positive)]
+    positions: usize,
+    /// The longest prefix read in running text, in tokens
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(2..))]
+    window: u64,
+    /// Texts in the prefix forest of the metric lens
+    #[arg(long, default_value_t = 400, value_parser = positive)]
+    texts: usize,
+}
+
+impl ReportArgs {
+    pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
+        let options = ReportOptions {
+            corpus: self.corpus.options(),
+            model: self.model.clone(),
+            contexts: self.contexts,
+            order: self.order,
+            min_count: self.min_count,
+            layers: self.layers.clone(),
+            positions: self.positions,
+            window: self.window as usize,
+            texts: self.texts,
+            seed: global.seed,
+            threads: rayon::current_num_threads(),
+            command: command_line(),
+        };
+        let report = lawvere::report(&options, &self.out, &mut |event| screen.show(event))?;
+        let page = self.out.join("report.html");
+        let geometry = &report.geometry.summary;
+        let information = &report.information.likelihood;
+        Ok(if global.json {
+            pretty(&json!({
+                "page": page,
+                "json": self.out.join("report.json"),
+                "contexts": geometry.contexts,
+                "vocabulary": geometry.vocabulary,
+                "samples": geometry.samples,
+                "entropy": information.entropy,
+                "cross_entropy": information.cross_entropy,
+                "divergence": information.divergence,
+                "wall_seconds": report.provenance.wall_seconds,
+                "peak_memory": report.provenance.peak_memory,
+            }))
+        } else {
+            format!(
+                "{}: {} contexts; cross-entropy {:.3} = divergence {:.3} + entropy {:.3} nats; {:.0} s",
+                page.display(),
+                geometry.contexts,
+                information.cross_entropy,
+                information.divergence,
+                information.entropy,
+                report.provenance.wall_seconds
+            )
+        })
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("it must be a whole number".into()),
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}")
+}
+
+/// The command as it can be typed again: arguments with other than plain characters in quotes.
+fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    let quoted = std::env::args_os().skip(1).map(|arg| {
+        let arg = arg.to_string_lossy().into_owned();
+        let safe = !arg.is_empty() && arg.chars().all(plain);
+        if safe { arg } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+    });
+    std::iter::once("lawvere".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}

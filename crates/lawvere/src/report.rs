@@ -1,0 +1,338 @@
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use lawvere_core::NextToken;
+use lawvere_geometry::Supports;
+use lawvere_information::{fisher_rao, layer_readings, likelihood, loss_by_prefix_length};
+use lawvere_lm::LanguageModel;
+use lawvere_metric::{compare, yoneda_isometry};
+use lawvere_observe::{ContextPlan, Layers, Observation, Observer, PositionPlan, Rows};
+use lawvere_report::{
+    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Report,
+    RunningText, Text, render,
+};
+use lawvere_text::{DocumentEnd, DocumentUnit, TextSpace};
+use lawvere_token::disk::write_file;
+
+use crate::cost::peak_memory;
+use crate::forest::prefix_texts;
+use crate::index::index_with;
+use crate::observe::make;
+use crate::{Event, IndexOptions, RunError};
+
+/// What [`report`](fn@report) is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportOptions {
+    /// The corpus.
+    pub corpus: IndexOptions,
+    /// The checkpoint.
+    pub model: PathBuf,
+    /// How many contexts.
+    pub contexts: usize,
+    /// Tokens of a context.
+    pub order: usize,
+    /// The fewest occurrences of a context.
+    pub min_count: u64,
+    /// Which layers.
+    pub layers: Layers,
+    /// Positions of running text.
+    pub positions: usize,
+    /// The longest prefix in running text.
+    pub window: usize,
+    /// Texts in the prefix forest.
+    pub texts: usize,
+    /// What random choices start from.
+    pub seed: u64,
+    /// Threads, for the record.
+    pub threads: usize,
+    /// The command that reproduces the report.
+    pub command: String,
+}
+
+const SPECTRUM_RANK: usize = 64;
+const SHOWN_CONCEPTS: usize = 6;
+const HEATMAP: (usize, usize) = (80, 240);
+/// Passes through the head over the contexts: two a kept layer, one for the log-odds, one for the
+/// likelihood, and three of the metric's (one more product of the same size).
+const PASSES_BESIDE_LAYERS: f64 = 5.0;
+
+/// Measures a model on a corpus with all three lenses and writes the page, its data, the index and
+/// the Observations into the folder `out`. Finished parts of an earlier, interrupted run with the
+/// same options are used again.
+///
+/// # Errors
+/// What any part meets; no file is then left half-written under its final name.
+pub fn report(
+    options: &ReportOptions,
+    out: &Path,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Report, RunError> {
+    let start = Instant::now();
+    let mut clock = Clock { last: start, parts: Vec::new() };
+    let io = |path: &Path, source| RunError::Io { path: path.to_owned(), source };
+    std::fs::create_dir_all(out).map_err(|e| io(out, e))?;
+
+    on_event(Event::Part(format!("loading {}", options.model.display())));
+    let model = LanguageModel::open(&options.model)?;
+    let tokenizer = model
+        .tokenizer()
+        .ok_or_else(|| RunError::NoTokenizer { path: options.model.clone() })?;
+    clock.part("loading the model");
+
+    let index_folder = out.join("index");
+    let space = index_with(&options.corpus, Some(tokenizer), &index_folder, on_event)?;
+    clock.part("indexing the corpus");
+
+    let observer = Observer::new(&space, Some(&model), &options.layers)?;
+    let plan = ContextPlan {
+        order: options.order,
+        min_count: options.min_count,
+        top: Some(options.contexts),
+        document_end: DocumentEnd::Dropped,
+    };
+    let draft = observer.contexts(&plan)?;
+    let head_pass = 2.0 * draft.rows() as f64 * (model.vocab_size() * model.config().hidden_size) as f64;
+    let passes = 2.0 * draft.layers().len() as f64 + PASSES_BESIDE_LAYERS;
+    let folder = out.join("observation");
+    let observation =
+        make(&observer, &draft, &folder, "reading contexts", passes * head_pass, on_event)?;
+    clock.part("reading the contexts");
+
+    let plan = PositionPlan {
+        positions: options.positions,
+        window: options.window.min(model.config().context_length - 1),
+        seed: options.seed,
+    };
+    let last = Observer::new(&space, Some(&model), &Layers::Last)?;
+    let draft = last.positions(&plan)?;
+    let folder = out.join("running-text");
+    let positions = make(&last, &draft, &folder, "reading running text", 0.0, on_event)?;
+    clock.part("reading running text");
+
+    on_event(Event::Part("metric lens".into()));
+    let metric = metric_page(options, &space, &model)?;
+    clock.part("metric lens");
+
+    on_event(Event::Part("geometry lens".into()));
+    let supports = Supports::new(&observation)?;
+    let geometry = GeometryPage {
+        summary: supports.summary(&observation, options.seed),
+        heatmap: supports.heatmap(&observation, HEATMAP.0, HEATMAP.1),
+        spectrum: lawvere_geometry::spectrum(
+            &supports,
+            &observation,
+            SPECTRUM_RANK,
+            SHOWN_CONCEPTS,
+            options.seed,
+        )?,
+        collapse: lawvere_geometry::collapse(&observation, &supports, options.seed)?,
+        log_odds: lawvere_geometry::log_odds(&observation, options.seed)?,
+    };
+    clock.part("geometry lens");
+
+    on_event(Event::Part("information lens".into()));
+    let information = information_page(options, &observation, &positions, on_event)?;
+    clock.part("information lens");
+
+    on_event(Event::Part("writing the page".into()));
+    let report = Report {
+        schema: "lawvere-report/1".into(),
+        corpus: corpus_facts(&space, &observation),
+        model: model_facts(&model),
+        choice: observation.info.provenance.as_ref().map_or(String::new(), |p| p.choice.clone()),
+        order: options.order,
+        caveats: caveats(&model),
+        token_labels: token_labels(&observation, &supports, &information),
+        context_labels: (0..observation.rows()).map(|row| observation.row_label(row)).collect(),
+        metric,
+        geometry,
+        information,
+        provenance: Provenance {
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            command: options.command.clone(),
+            seed: options.seed,
+            threads: options.threads,
+            corpus_sha256: space.info().corpus_identity.clone(),
+            tokenizer_sha256: space.info().tokenizer_identity.clone(),
+            model_sha256: model.identity().into(),
+            wall_seconds: start.elapsed().as_secs_f64(),
+            parts: clock.parts,
+            peak_memory: peak_memory(),
+            observation: "observation".into(),
+            index: "index".into(),
+        },
+    };
+    write_page(&report, out)?;
+    Ok(report)
+}
+
+struct Clock {
+    last: Instant,
+    parts: Vec<(String, f64)>,
+}
+
+impl Clock {
+    fn part(&mut self, name: &str) {
+        let now = Instant::now();
+        self.parts.push((name.into(), (now - self.last).as_secs_f64()));
+        self.last = now;
+    }
+}
+
+fn metric_page(
+    options: &ReportOptions,
+    space: &TextSpace,
+    model: &LanguageModel,
+) -> Result<MetricPage, RunError> {
+    let texts = prefix_texts(space, options.order + 1, options.texts)?;
+    let corpus = texts.corpus_forest()?;
+    let read = texts.model_forest(model)?;
+    let comparison = compare(&corpus, &read, &texts.counts)?;
+    let decode = |tokens: &[u32]| space.tokenizer().decode(tokens);
+    let nodes = texts
+        .texts
+        .iter()
+        .enumerate()
+        .map(|(i, tokens)| {
+            Ok(Text {
+                text: decode(tokens)?,
+                last: decode(&tokens[tokens.len() - 1..])?,
+                length: tokens.len(),
+                count: texts.counts[i],
+                parent: texts.parents[i],
+                corpus_distance: corpus.edge_distance(i),
+                model_distance: read.edge_distance(i),
+            })
+        })
+        .collect::<Result<_, RunError>>()?;
+    Ok(MetricPage {
+        texts: nodes,
+        comparison,
+        corpus_isometry: yoneda_isometry(&corpus.distances())?,
+        model_isometry: yoneda_isometry(&read.distances())?,
+    })
+}
+
+fn information_page(
+    options: &ReportOptions,
+    contexts: &Observation,
+    positions: &Observation,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<InformationPage, RunError> {
+    let layers = contexts.states.as_ref().map_or(0, |s| s.layers().len());
+    let mut done = 0;
+    let readings = layer_readings(contexts, options.seed, &mut |_| {
+        done += 1;
+        on_event(Event::Progress { done, total: layers });
+    })?;
+    let running = likelihood(positions, options.seed)?;
+    let documents = match &positions.contexts {
+        Rows::Positions(p) => {
+            let mut documents = p.document.clone();
+            documents.dedup();
+            documents.len()
+        }
+        Rows::Contexts { .. } => 0,
+    };
+    Ok(InformationPage {
+        likelihood: likelihood(contexts, options.seed)?,
+        readings,
+        fisher: fisher_rao(contexts, SHOWN_CONCEPTS)?,
+        running: RunningText {
+            choice: positions.info.provenance.as_ref().map_or(String::new(), |p| p.choice.clone()),
+            positions: positions.rows(),
+            documents,
+            by_length: loss_by_prefix_length(positions, &running)?,
+            likelihood: running,
+        },
+    })
+}
+
+fn corpus_facts(space: &TextSpace, observation: &Observation) -> CorpusFacts {
+    let info = space.info();
+    let name = |p: &PathBuf| p.file_name().unwrap_or(p.as_os_str()).to_string_lossy().into_owned();
+    let provenance = observation.info.provenance.as_ref();
+    CorpusFacts {
+        name: info.corpus_paths.iter().map(name).collect::<Vec<_>>().join(", "),
+        paths: info.corpus_paths.iter().map(|p| p.display().to_string()).collect(),
+        bytes: info.bytes,
+        documents: info.documents,
+        document_unit: match info.document_unit {
+            Some(DocumentUnit::File) => "file".into(),
+            _ => "line".into(),
+        },
+        tokens: info.tokens,
+        distinct_tokens: space.token_ids().len(),
+        dropped_ends: provenance.map_or(0, |p| p.dropped_ends),
+        qualified: provenance.map_or(0, |p| p.qualified),
+    }
+}
+
+fn model_facts(model: &LanguageModel) -> ModelFacts {
+    let config = model.config();
+    ModelFacts {
+        name: model.origin().name.clone(),
+        path: model.path().display().to_string(),
+        parameters: config.parameters(),
+        layers: config.layers,
+        hidden_size: config.hidden_size,
+        vocab_size: config.vocab_size,
+        context_length: config.context_length,
+    }
+}
+
+/// What a reader should hold against these particular figures.
+fn caveats(model: &LanguageModel) -> Vec<String> {
+    let origin = model.origin();
+    let mut out = Vec::new();
+    if origin.chat_template {
+        out.push(
+            "The checkpoint carries a chat template: it was tuned on conversations, and its laws on plain text are not those of the base model it came from.".into(),
+        );
+    }
+    let exact = ["F32", "F16", "BF16"];
+    let stored = origin.storage.iter();
+    let quantised: Vec<_> = stored.filter(|(kind, _)| !exact.contains(&kind.as_str())).collect();
+    if !quantised.is_empty() {
+        let kinds: Vec<_> = quantised.iter().map(|(kind, n)| format!("{n} in {kind}")).collect();
+        out.push(format!(
+            "The weights are quantised ({} of {} tensors: {}); they are dequantised to float32 before use, so the figures are those of the quantised model, not of the original.",
+            quantised.iter().map(|(_, n)| **n).sum::<usize>(),
+            origin.storage.values().sum::<usize>(),
+            kinds.join(", ")
+        ));
+    }
+    out.push(
+        "Whether the model was trained on this text is not known from the checkpoint. A text that is public and old very likely was in its training data; agreement then measures memory as well as language.".into(),
+    );
+    out
+}
+
+fn token_labels(
+    observation: &Observation,
+    supports: &Supports,
+    information: &InformationPage,
+) -> BTreeMap<u32, String> {
+    let directions = information.fisher.directions.iter();
+    let named = directions.flat_map(|d| d.raised.iter().chain(&d.lowered)).map(|(token, _)| *token);
+    supports.tokens.iter().copied().chain(named).map(|t| (t, observation.token_label(t))).collect()
+}
+
+fn write_page(report: &Report, out: &Path) -> Result<(), RunError> {
+    let rendered = render(report).map_err(|e| RunError::Report(e.to_string()))?;
+    let data = out.join("data");
+    std::fs::create_dir_all(&data).map_err(|source| RunError::Io { path: data.clone(), source })?;
+    let tables = rendered.tables.into_iter().map(|(name, text)| (data.join(name), text));
+    let files = tables.chain([
+        (out.join("report.json"), rendered.json),
+        // Last: a page that is there has all its data.
+        (out.join("report.html"), rendered.html),
+    ]);
+    for (path, text) in files {
+        write_file(&path, |file| file.write_all(text.as_bytes()))
+            .map_err(|source| RunError::Io { path, source })?;
+    }
+    Ok(())
+}

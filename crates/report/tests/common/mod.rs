@@ -1,0 +1,433 @@
+//! A made-up report with plausible numbers, and with strings that no corpus should hold.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use lawvere_geometry::{
+    Concept, Heatmap, LayerCollapse, LogOdds, LogOddsPoint, Spectrum, SupportSummary,
+};
+use lawvere_information::{
+    Direction, FisherRao, LayerReading, LengthLoss, Likelihood, RowEntropies,
+};
+use lawvere_metric::{Comparison, Isometry, Pair};
+use lawvere_report::{
+    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Report,
+    RunningText, Text,
+};
+
+/// Texts that would do harm if they were taken for anything but text.
+pub const HOSTILE: [&str; 11] = [
+    "</script><script>alert(1)</script>",
+    "<!-- <script>",
+    "<img src=x onerror=alert(2)>",
+    "%{x} %{customdata[0]}",
+    "&lt;b&gt; &amp;",
+    "\"'`\\ \\u003c $e^x$",
+    "a\u{202e}txt.exe\u{2066}\u{200b}",
+    "<a href=\"javascript:alert(3)\">x</a><b>bold</b><br>",
+    "=1+1;@c1, @seq\n\t\u{0}\u{7}\u{2028}",
+    "]]>-->{{x}}",
+    "日本語 👩‍🔬",
+];
+
+/// Numbers between 0 and 1, the same every time.
+pub struct Noise(u64);
+
+impl Noise {
+    pub fn next(&mut self) -> f64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Roughly normal.
+    pub fn bell(&mut self) -> f64 {
+        (0..6).map(|_| self.next() - 0.5).sum::<f64>() * 1.4
+    }
+}
+
+const WORDS: [&str; 40] = [
+    "the", "and", "of", "that", "in", "shall", "unto", "he", "LORD", "his", "him", "they", "be",
+    "is", "with", "not", "all", "I", "it", "thou", "for", "my", "said", "God", "Israel", "king",
+    "people", "land", "house", "children", "came", "went", "day", "saying", "against", "man",
+    "from", "them", "behold", "earth",
+];
+
+const CONTEXTS: usize = 5000;
+const LAYERS: [usize; 7] = [0, 5, 10, 15, 20, 25, 30];
+
+fn word(k: usize) -> String {
+    if k >= WORDS.len() && k % 17 == 3 {
+        return HOSTILE[k / 17 % HOSTILE.len()].to_string();
+    }
+    let word = WORDS[k % WORDS.len()];
+    if k < WORDS.len() {
+        format!("·{word}")
+    } else {
+        format!("·{word}{}", k / WORDS.len())
+    }
+}
+
+/// A report of m = 5000 contexts of three tokens.
+pub fn report() -> Report {
+    let mut noise = Noise(7);
+    let mut token_labels: BTreeMap<u32, String> =
+        (0..2000).map(|k| (k, word(k as usize))).collect();
+    for (k, text) in HOSTILE.iter().enumerate() {
+        token_labels.insert(100 + k as u32, (*text).to_string());
+    }
+    token_labels.insert(120, "very long ".repeat(5_000));
+    let mut context_labels: Vec<String> = (0..CONTEXTS)
+        .map(|i| {
+            let w = |k: usize| WORDS[(i * 7 + k * 13 + i / 40) % WORDS.len()];
+            format!("{} {} {}", w(0), w(1), w(2))
+        })
+        .collect();
+    for (k, text) in HOSTILE.iter().enumerate() {
+        context_labels[k] = (*text).to_string();
+    }
+    context_labels[HOSTILE.len()] = "endless".repeat(10_000);
+    Report {
+        schema: "lawvere-report/1".into(),
+        provenance: provenance(),
+        corpus: CorpusFacts {
+            name: "King James <Bible>".into(),
+            paths: vec!["sample/king-james.txt".into()],
+            bytes: 4_298_239,
+            documents: 31_102,
+            document_unit: "line".into(),
+            tokens: 1_020_304,
+            distinct_tokens: 11_873,
+            dropped_ends: 812,
+            qualified: 38_211,
+        },
+        model: ModelFacts {
+            name: "SmolLM2-135M-Instruct".into(),
+            path: "sample/smollm2.gguf".into(),
+            parameters: 134_515_008,
+            layers: 30,
+            hidden_size: 576,
+            vocab_size: 49_152,
+            context_length: 8192,
+        },
+        choice: "The 5000 most frequent contexts that occur at least 20 times.".into(),
+        order: 3,
+        caveats: vec!["The model was tuned to follow instructions, which changes its predictions on plain text.".into()],
+        metric: metric(&mut noise),
+        geometry: geometry(&mut noise),
+        information: information(&mut noise),
+        token_labels,
+        context_labels,
+    }
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        tool_version: "0.1.0".into(),
+        command: "lawvere report --model sample/smollm2.gguf --corpus sample/king-james.txt --seed 1 --out report".into(),
+        seed: 1,
+        threads: 2,
+        corpus_sha256: "b55e956fcf5f187160b3d0dfa93bbac269d127902ad9fb6c8f05a5dab019f6d5".into(),
+        tokenizer_sha256: "0".repeat(64),
+        model_sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53".into(),
+        wall_seconds: 143.2,
+        parts: vec![("index".into(), 3.1), ("observe".into(), 71.8), ("metric".into(), 8.8), ("geometry".into(), 12.0), ("information".into(), 47.5)],
+        peak_memory: Some(2_345_678_912),
+        observation: "observation".into(),
+        index: "index".into(),
+    }
+}
+
+fn isometry(texts: usize, finite_pairs: usize) -> Isometry {
+    Isometry {
+        pairs: texts * texts,
+        finite_pairs,
+        yoneda_defect: 0.0,
+        co_yoneda_defect: 1.8e-15,
+        mismatched_infinities: 0,
+        triangle_defect: 1.8e-15,
+    }
+}
+
+fn metric(noise: &mut Noise) -> MetricPage {
+    let mut texts: Vec<Text> = Vec::new();
+    for k in 0..60 {
+        let name = if k == 4 {
+            HOSTILE[0].to_string()
+        } else {
+            WORDS[k % WORDS.len()].to_string()
+        };
+        let count = 60_000 / (k as u64 + 1);
+        texts.push(Text {
+            text: name.clone(),
+            last: name,
+            length: 1,
+            count,
+            parent: None,
+            corpus_distance: 0.0,
+            model_distance: 0.0,
+        });
+    }
+    let mut at = 0;
+    while texts.len() < 1000 && at < texts.len() {
+        let parent = texts[at].clone();
+        let mut left = parent.count as f64 * 0.9;
+        for k in 0..7 {
+            let count = (left * (0.15 + 0.25 * noise.next())) as u64;
+            left -= count as f64;
+            if count < 20 || parent.length >= 4 {
+                continue;
+            }
+            let last = if at % 9 == 3 && k == 2 {
+                HOSTILE[at % HOSTILE.len()].to_string()
+            } else {
+                format!("·{}", WORDS[(at * 5 + k * 3) % WORDS.len()])
+            };
+            let corpus = (parent.count as f64 / count as f64).ln();
+            let model = if at == 11 && k == 1 {
+                f64::INFINITY
+            } else {
+                (corpus + 0.3 + 0.7 * noise.bell()).max(0.01)
+            };
+            texts.push(Text {
+                text: format!("{}{}", parent.text, last.replace('·', " ")),
+                last,
+                length: parent.length + 1,
+                count,
+                parent: Some(at),
+                corpus_distance: corpus,
+                model_distance: model,
+            });
+        }
+        at += 1;
+    }
+    let mut pairs = Vec::new();
+    for (to, text) in texts.iter().enumerate() {
+        let (mut corpus, mut model, mut up, mut below) = (0.0, 0.0, text.parent, to);
+        while let Some(from) = up {
+            corpus += texts[below].corpus_distance;
+            model += texts[below].model_distance;
+            let p = text.count as f64 / texts[from].count as f64;
+            pairs.push(Pair {
+                from,
+                to,
+                corpus,
+                model,
+                corpus_error: ((1.0 - p) / text.count as f64).sqrt(),
+            });
+            below = from;
+            up = texts[from].parent;
+        }
+    }
+    let (n, finite) = (texts.len(), texts.len() + pairs.len());
+    MetricPage {
+        comparison: Comparison {
+            mean_excess: 0.31,
+            mean_absolute: 0.62,
+            rank_correlation: 0.874,
+            edges: texts.iter().filter(|t| t.parent.is_some()).count(),
+            within_two_errors: 104,
+            pairs,
+        },
+        texts,
+        corpus_isometry: isometry(n, finite),
+        model_isometry: isometry(n, finite - 1),
+    }
+}
+
+fn geometry(noise: &mut Noise) -> GeometryPage {
+    let (rows, columns) = (40, 90);
+    let log10_probs = (0..rows)
+        .map(|i| {
+            (0..columns)
+                .map(|_| (noise.next() < 0.9 / (1.0 + i as f64 / 9.0)).then(|| -3.2 * noise.next()))
+                .collect()
+        })
+        .collect();
+    let sizes: Vec<(usize, usize)> = (1..160)
+        .map(|s| {
+            (
+                s,
+                (900.0 / (s as f64).powf(1.05) * (0.8 + 0.4 * noise.next())) as usize,
+            )
+        })
+        .filter(|s| s.1 > 0)
+        .collect();
+    let singular_values: Vec<f64> = (1..=60).map(|k| 310.0 / f64::from(k).powf(0.62)).collect();
+    let energy = singular_values.iter().map(|s| s * s).sum::<f64>() * 1.6;
+    let concepts = (0..8)
+        .map(|k: u32| Concept {
+            singular_value: singular_values[k as usize],
+            tokens: (0..8)
+                .map(|t| (100 * k.div_ceil(4) + t + 8 * (k % 2), 0.2))
+                .collect(),
+            opposite_tokens: (0..8).map(|t| (8 * k + t, -0.1)).collect(),
+            contexts: (0..8).map(|t| ((8 * k + t) as usize, 0.02)).collect(),
+            opposite_contexts: (0..8).map(|t| (900 + t as usize, -0.02)).collect(),
+        })
+        .collect();
+    let collapse = LAYERS
+        .iter()
+        .map(|&layer| {
+            let x = layer as f64 / 30.0;
+            LayerCollapse {
+                layer,
+                within: 0.22 + 0.6 * x * (1.25 - x),
+                between: 0.004,
+                shuffled: 0.004,
+                shuffled_deviation: 0.0011,
+                within_other_last: Some(0.03 + 0.5 * x * (1.25 - x)),
+                between_other_last: Some(-0.002),
+                between_same_last: Some(0.6 - 0.4 * x),
+                within_pairs: 184_212,
+                within_other_last_pairs: 88_031,
+            }
+        })
+        .collect();
+    let points: Vec<LogOddsPoint> = (0..60_000)
+        .map(|k| {
+            let corpus = 1.1 * noise.bell();
+            LogOddsPoint {
+                context: k / 12,
+                token: k as u32 % 2000,
+                corpus,
+                model: 0.83 * corpus + 1.2 * noise.bell(),
+                weight: 1.0 / 60_000.0,
+            }
+        })
+        .collect();
+    GeometryPage {
+        summary: SupportSummary {
+            contexts: CONTEXTS,
+            samples: 412_873,
+            vocabulary: 2000,
+            entropy: 2.231,
+            entropy_error: Some(0.0123),
+            entries: 96_312,
+            mean_support: 19.26,
+            median_support: 9,
+            largest_support: 712,
+            deterministic: 611,
+            full: 0,
+            classes: 4_102,
+            sharing: 1_021,
+            sizes,
+        },
+        heatmap: Heatmap {
+            tokens: (96..96 + rows as u32).collect(),
+            contexts: (0..columns).collect(),
+            log10_probs,
+        },
+        spectrum: Spectrum {
+            singular_values,
+            energy,
+            residual: 3.1e-7,
+            concepts,
+        },
+        collapse,
+        log_odds: LogOdds {
+            correlation: 0.612,
+            correlation_error: Some(0.0081),
+            slope: 0.831,
+            slope_error: Some(0.012),
+            shuffled_correlation: 0.003,
+            contexts: 4_389,
+            entries: 60_000,
+            points,
+        },
+    }
+}
+
+fn information(noise: &mut Noise) -> InformationPage {
+    let rows = (0..CONTEXTS)
+        .map(|i| {
+            let data = (2.2 + 1.1 * noise.bell()).max(0.0);
+            RowEntropies {
+                data,
+                model: (data * 0.8 + 1.0 + 0.5 * noise.bell()).max(0.05),
+                cross_entropy: data + 0.9 + 0.2 * noise.next(),
+                samples: 20 + 9_000 / (i as u64 + 1),
+            }
+        })
+        .collect();
+    let readings = LAYERS
+        .iter()
+        .map(|&layer| {
+            let x = layer as f64 / 30.0;
+            LayerReading {
+                layer,
+                information: 0.4 + 2.7 * x * x,
+                information_error: Some(0.02),
+                leave_one_out: 0.5 + 3.0 * x * x,
+                ceiling: 7.9,
+                head_entropy: 8.2 - 5.0 * x * x,
+                cross_entropy: if layer == 0 {
+                    f64::INFINITY
+                } else {
+                    11.5 - 8.3 * x
+                },
+            }
+        })
+        .collect();
+    let eigenvalues: Vec<f64> = (0..576)
+        .map(|k| 900.0 * (-(f64::from(k)).powf(0.55) / 2.0).exp() - if k > 570 { 1.0 } else { 0.0 })
+        .collect();
+    let directions = (0..8u32)
+        .map(|k| Direction {
+            eigenvalue: eigenvalues[k as usize],
+            raised: (0..8).map(|t| (100 * (k % 2) + 8 * k + t, 0.4)).collect(),
+            lowered: (0..8).map(|t| (60 + t, -0.3)).collect(),
+        })
+        .collect();
+    let by_length = (0..9u32)
+        .map(|r| LengthLoss {
+            from: if r == 0 { 1 } else { (1 << (r - 1)) + 1 },
+            to: 1 << r,
+            positions: 200 << r,
+            loss: 3.1 + 4.0 * (-f64::from(r) / 2.0).exp(),
+            error: 0.09 / f64::from(r + 1),
+        })
+        .collect();
+    InformationPage {
+        likelihood: Likelihood {
+            cross_entropy: 3.2614,
+            divergence: 1.0304,
+            entropy: 2.231,
+            identity_defect: 4.4e-16,
+            head_entropy: 2.731,
+            cross_entropy_error: Some(0.021),
+            divergence_error: Some(0.014),
+            entropy_error: Some(0.0123),
+            head_entropy_error: Some(0.011),
+            rows,
+        },
+        readings,
+        fisher: FisherRao {
+            effective_rank: 48.3,
+            anisotropy: 0.213,
+            trace: eigenvalues.iter().map(|l| l.max(0.0)).sum(),
+            eigenvalues,
+            directions,
+        },
+        running: RunningText {
+            choice: "Chapters drawn at random, read from their beginning.".into(),
+            positions: 51_200,
+            documents: 200,
+            likelihood: Likelihood {
+                cross_entropy: 3.381,
+                divergence: 3.381,
+                entropy: 0.0,
+                identity_defect: 0.0,
+                head_entropy: 3.02,
+                cross_entropy_error: None,
+                divergence_error: None,
+                entropy_error: None,
+                head_entropy_error: None,
+                rows: Vec::new(),
+            },
+            by_length,
+        },
+    }
+}
