@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lawvere::observation::{ContextPlan, Layers, Observation, PositionPlan};
 use lawvere::text::{DocumentEnd, DocumentUnit};
-use lawvere::{
-    IndexOptions, ObserveOptions, ReportOptions, RowChoice, RunError, TokenizerChoice,
-};
+use lawvere::{IndexOptions, ObserveOptions, ReportOptions, RowChoice, RunError, TokenizerChoice};
 use serde_json::{Value, json};
 
 use crate::output::Screen;
@@ -97,11 +95,17 @@ pub struct IndexArgs {
 impl IndexArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let mut on_event = |event| screen.show(event);
-        let space =
-            lawvere::index(&self.corpus.options(), &self.tokenizer, &self.out, &mut on_event)?;
+        let space = lawvere::index(
+            &self.corpus.options(),
+            &self.tokenizer,
+            &self.out,
+            &mut on_event,
+        )?;
         let info = space.info();
         Ok(if global.json {
-            pretty(&json!({"index": self.out, "space": info, "distinct_tokens": space.token_ids().len()}))
+            pretty(
+                &json!({"index": self.out, "space": info, "distinct_tokens": space.token_ids().len()}),
+            )
         } else {
             format!(
                 "{}: {} tokens ({} distinct) in {} documents",
@@ -333,7 +337,14 @@ fn command_line() -> String {
     let quoted = std::env::args_os().skip(1).map(|arg| {
         let arg = arg.to_string_lossy().into_owned();
         let safe = !arg.is_empty() && arg.chars().all(plain);
-        if safe { arg } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+        if safe {
+            arg
+        } else {
+            format!("'{}'", arg.replace('\'', r"'\''"))
+        }
     });
-    std::iter::once("lawvere".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+    std::iter::once("lawvere".to_owned())
+        .chain(quoted)
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -27,7 +27,12 @@ impl Screen {
                 self.finish();
                 eprintln!("- {name}");
             }
-            Event::Estimate { tokens, seconds, memory, disk } => {
+            Event::Estimate {
+                tokens,
+                seconds,
+                memory,
+                disk,
+            } => {
                 self.finish();
                 eprintln!(
                     "- to do: {tokens} tokens through the model; about {}, {} of memory, {} on disk",

@@ -12,12 +12,19 @@ fn root() -> PathBuf {
 
 fn model() -> String {
     let path = root().join("sample/smollm2-135m-instruct-q4_1.gguf");
-    assert!(path.exists(), "the sample model is missing; run scripts/fetch-sample.sh");
+    assert!(
+        path.exists(),
+        "the sample model is missing; run scripts/fetch-sample.sh"
+    );
     path.to_str().unwrap().to_owned()
 }
 
 fn lawvere(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lawvere")).current_dir(folder).args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_lawvere"))
+        .current_dir(folder)
+        .args(args)
+        .output()
+        .unwrap()
 }
 
 fn succeed(folder: &Path, args: &[&str]) -> String {
@@ -37,11 +44,20 @@ fn fail(folder: &Path, args: &[&str], status: i32, wanted: &[&str], absent: &[&s
         assert_eq!(errors.trim_end().lines().count(), 1, "{args:?}: {errors}");
     }
     for word in wanted {
-        assert!(errors.contains(word), "{args:?}: `{word}` is not in: {errors}");
+        assert!(
+            errors.contains(word),
+            "{args:?}: `{word}` is not in: {errors}"
+        );
     }
-    assert!(output.stdout.is_empty(), "{args:?}: a failed run printed a result");
+    assert!(
+        output.stdout.is_empty(),
+        "{args:?}: a failed run printed a result"
+    );
     for name in absent {
-        assert!(!folder.join(name).exists(), "{args:?}: {name} was left behind");
+        assert!(
+            !folder.join(name).exists(),
+            "{args:?}: {name} was left behind"
+        );
     }
 }
 
@@ -67,12 +83,34 @@ fn a_corpus_that_cannot_be_read_is_named_with_the_place() {
     fail(at, &index("missing.txt"), 1, &["missing.txt"], &["ix"]);
     fail(at, &index("empty.txt"), 1, &["empty.txt"], &["ix"]);
     fail(at, &index("blank.txt"), 1, &["blank.txt"], &["ix"]);
-    fail(at, &index("latin1.txt"), 1, &["latin1.txt", "byte 8", "UTF-8"], &["ix"]);
+    fail(
+        at,
+        &index("latin1.txt"),
+        1,
+        &["latin1.txt", "byte 8", "UTF-8"],
+        &["ix"],
+    );
     fail(at, &index("binary.txt"), 1, &["binary.txt", "3"], &["ix"]);
-    succeed(at, &["index", "--corpus", "latin1.txt", "--lossy", "--out", "lossy"]);
+    succeed(
+        at,
+        &[
+            "index",
+            "--corpus",
+            "latin1.txt",
+            "--lossy",
+            "--out",
+            "lossy",
+        ],
+    );
     std::fs::create_dir(at.join("mine")).unwrap();
     std::fs::write(at.join("mine/thesis.txt"), "do not touch").unwrap();
-    fail(at, &["index", "--corpus", "good.txt", "--out", "mine"], 2, &["mine"], &[]);
+    fail(
+        at,
+        &["index", "--corpus", "good.txt", "--out", "mine"],
+        2,
+        &["mine"],
+        &[],
+    );
     assert!(at.join("mine/thesis.txt").exists());
 }
 
@@ -82,10 +120,30 @@ fn wrong_usage_exits_with_2_and_says_what_would_be_right() {
     let at = folder.path();
     fail(at, &[], 2, &["Usage"], &[]);
     fail(at, &["index", "--corpus", "good.txt"], 2, &["--out"], &[]);
-    let report = ["report", "--model", "m.gguf", "--corpus", "good.txt", "--out", "r"];
-    fail(at, &[&report[..], &["--order", "0"]].concat(), 2, &["--order", "at least 1"], &["r"]);
-    fail(at, &[&report[..], &["--contexts", "many"]].concat(), 2, &["whole number"], &["r"]);
-    fail(at, &[&report[..], &["--layers", "first"]].concat(), 2, &["spread"], &["r"]);
+    let report = [
+        "report", "--model", "m.gguf", "--corpus", "good.txt", "--out", "r",
+    ];
+    fail(
+        at,
+        &[&report[..], &["--order", "0"]].concat(),
+        2,
+        &["--order", "at least 1"],
+        &["r"],
+    );
+    fail(
+        at,
+        &[&report[..], &["--contexts", "many"]].concat(),
+        2,
+        &["whole number"],
+        &["r"],
+    );
+    fail(
+        at,
+        &[&report[..], &["--layers", "first"]].concat(),
+        2,
+        &["spread"],
+        &["r"],
+    );
 }
 
 #[test]
@@ -102,10 +160,17 @@ fn a_damaged_index_is_refused_and_a_rerun_mends_it() {
     flipped[whole.len() / 2] ^= 1;
     for damaged in [&flipped[..], &whole[..whole.len() - 1], &[]] {
         std::fs::write(&arrays, damaged).unwrap();
-        fail(at, &observe, 1, &["space.safetensors", "lawvere index"], &["obs"]);
+        fail(
+            at,
+            &observe,
+            1,
+            &["space.safetensors", "lawvere index"],
+            &["obs"],
+        );
     }
     succeed(at, &index);
-    let result: Value = serde_json::from_str(&succeed(at, &[&observe[..], &["--json"]].concat())).unwrap();
+    let result: Value =
+        serde_json::from_str(&succeed(at, &[&observe[..], &["--json"]].concat())).unwrap();
     assert_eq!(result["info"]["document_end"], "outcome");
     assert_eq!(result["samples"], 8); // "the" 3 times, "cat" 2, "sat" 2 and their ends; "ran", "dog" once
 }
@@ -114,11 +179,17 @@ fn a_damaged_index_is_refused_and_a_rerun_mends_it() {
 fn a_checkpoint_that_does_not_fit_is_refused_before_anything_is_made() {
     let folder = folder_with(&[
         ("good.txt", b"the cat sat\nthe cat ran\nthe dog sat\n"),
-        ("bad.gguf", b"GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00"),
+        (
+            "bad.gguf",
+            b"GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00",
+        ),
     ]);
     let at = folder.path();
     let report = |model: &str| {
-        ["report", "--model", model, "--corpus", "good.txt", "--out", "r"].map(str::to_owned)
+        [
+            "report", "--model", model, "--corpus", "good.txt", "--out", "r",
+        ]
+        .map(str::to_owned)
     };
     let run = |model: &str, wanted: &[&str]| {
         let args = report(model);
@@ -132,16 +203,46 @@ fn a_checkpoint_that_does_not_fit_is_refused_before_anything_is_made() {
     // An index of words does not belong to the sample model.
     succeed(at, &["index", "--corpus", "good.txt", "--out", "words"]);
     let model = model();
-    let observe = ["observe", "--index", "words", "--model", &model, "--out", "obs"];
+    let observe = [
+        "observe", "--index", "words", "--model", &model, "--out", "obs",
+    ];
     fail(at, &observe, 1, &["tokenizer"], &["obs"]);
-    let bpe = ["index", "--corpus", "good.txt", "--tokenizer", &model, "--out", "bpe"];
+    let bpe = [
+        "index",
+        "--corpus",
+        "good.txt",
+        "--tokenizer",
+        &model,
+        "--out",
+        "bpe",
+    ];
     succeed(at, &bpe);
-    let observe = ["observe", "--index", "bpe", "--model", &model, "--out", "obs"];
-    fail(at, &[&observe[..], &["--layers", "31"]].concat(), 2, &["layer 31", "30"], &["obs"]);
-    fail(at, &[&observe[..], &["--order", "9000"]].concat(), 2, &["order 9000", "8192"], &["obs"]);
+    let observe = [
+        "observe", "--index", "bpe", "--model", &model, "--out", "obs",
+    ];
+    fail(
+        at,
+        &[&observe[..], &["--layers", "31"]].concat(),
+        2,
+        &["layer 31", "30"],
+        &["obs"],
+    );
+    fail(
+        at,
+        &[&observe[..], &["--order", "9000"]].concat(),
+        2,
+        &["order 9000", "8192"],
+        &["obs"],
+    );
     let windowed = [&observe[..], &["--kind", "positions", "--window", "9000"]].concat();
     fail(at, &windowed, 2, &["window of 9000"], &["obs"]);
-    fail(at, &[&observe[..], &["--min-count", "50"]].concat(), 1, &["50"], &["obs"]);
+    fail(
+        at,
+        &[&observe[..], &["--min-count", "50"]].concat(),
+        1,
+        &["50"],
+        &["obs"],
+    );
 }
 
 /// Strings that try to leave the places a page puts them in, often enough to be contexts.
@@ -152,10 +253,24 @@ fn open_in_chromium(page: &Path) -> String {
     let browser = std::env::var("LAWVERE_CHROMIUM").unwrap_or_else(|_| "chromium".into());
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new(&browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ])
         .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(["--virtual-time-budget=60000", "--enable-logging=stderr", "--dump-dom"])
+        .args([
+            "--virtual-time-budget=60000",
+            "--enable-logging=stderr",
+            "--dump-dom",
+        ])
         .arg(format!("file://{}", page.canonicalize().unwrap().display()))
         .output()
         .unwrap_or_else(|e| panic!("{browser}: {e}; scripts/test.sh installs what the tests need"));
@@ -175,8 +290,24 @@ fn a_report_on_the_sample_model_draws_every_chart_and_does_not_depend_on_threads
     let model = model();
     let run = |threads: &str, out: &str| {
         let args = [
-            "report", "--model", &model, "--corpus", "corpus.txt", "--out", out, "--contexts", "300",
-            "--order", "2", "--layers", "0,15", "--positions", "600", "--threads", threads, "--json",
+            "report",
+            "--model",
+            &model,
+            "--corpus",
+            "corpus.txt",
+            "--out",
+            out,
+            "--contexts",
+            "300",
+            "--order",
+            "2",
+            "--layers",
+            "0,15",
+            "--positions",
+            "600",
+            "--threads",
+            threads,
+            "--json",
         ];
         let summary: Value = serde_json::from_str(&succeed(at, &args)).unwrap();
         assert_eq!(summary["contexts"], 300);
@@ -186,18 +317,35 @@ fn a_report_on_the_sample_model_draws_every_chart_and_does_not_depend_on_threads
         report
     };
     let one = run("1", "one");
-    assert_eq!(one, run("2", "two"), "results depend on the number of threads");
+    assert_eq!(
+        one,
+        run("2", "two"),
+        "results depend on the number of threads"
+    );
 
     let information = &one["information"]["likelihood"];
     assert!(information["identity_defect"].as_f64().unwrap() < 1e-9);
-    assert!(one["metric"]["corpus_isometry"]["yoneda_defect"].as_f64().unwrap() < 1e-9);
-    assert!(one["metric"]["model_isometry"]["yoneda_defect"].as_f64().unwrap() < 1e-9);
+    assert!(
+        one["metric"]["corpus_isometry"]["yoneda_defect"]
+            .as_f64()
+            .unwrap()
+            < 1e-9
+    );
+    assert!(
+        one["metric"]["model_isometry"]["yoneda_defect"]
+            .as_f64()
+            .unwrap()
+            < 1e-9
+    );
 
     let dom = open_in_chromium(&at.join("one/report.html"));
     let charts = dom.matches("data-chart=").count();
     assert!(charts >= 10, "{charts} charts");
     assert_eq!(dom.matches("data-drawn=\"true\"").count(), charts);
-    assert!(dom.contains("<title>") && !dom.contains("<title>owned"), "a corpus string was executed");
+    assert!(
+        dom.contains("<title>") && !dom.contains("<title>owned"),
+        "a corpus string was executed"
+    );
     let tables = std::fs::read_dir(at.join("one/data")).unwrap().count();
     assert!(tables >= charts, "{tables} CSV files for {charts} charts");
 }
@@ -209,8 +357,23 @@ fn a_run_that_is_killed_leaves_no_page_and_its_rerun_succeeds() {
     let at = folder.path();
     let model = model();
     let args = [
-        "report", "--model", &model, "--corpus", "corpus.txt", "--out", "r", "--contexts", "20",
-        "--order", "2", "--layers", "last", "--positions", "100", "--texts", "20",
+        "report",
+        "--model",
+        &model,
+        "--corpus",
+        "corpus.txt",
+        "--out",
+        "r",
+        "--contexts",
+        "20",
+        "--order",
+        "2",
+        "--layers",
+        "last",
+        "--positions",
+        "100",
+        "--texts",
+        "20",
     ];
     let mut child = Command::new(env!("CARGO_BIN_EXE_lawvere"))
         .current_dir(at)

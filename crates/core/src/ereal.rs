@@ -53,13 +53,21 @@ impl EReal {
 /// [`EReal::plus`] on floats known not to be NaN.
 #[inline]
 pub(crate) fn plus(a: f64, b: f64) -> f64 {
-    if a == f64::INFINITY || b == f64::INFINITY { f64::INFINITY } else { a + b }
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else {
+        a + b
+    }
 }
 
 /// [`EReal::hom`] on floats known not to be NaN.
 #[inline]
 pub(crate) fn hom(a: f64, b: f64) -> f64 {
-    if a == f64::INFINITY || b == f64::NEG_INFINITY { f64::NEG_INFINITY } else { b - a }
+    if a == f64::INFINITY || b == f64::NEG_INFINITY {
+        f64::NEG_INFINITY
+    } else {
+        b - a
+    }
 }
 
 impl std::ops::Neg for EReal {

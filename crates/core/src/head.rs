@@ -25,13 +25,22 @@ impl ReadoutNorm {
     pub fn apply(&self, states: &mut RowMatrix<f32>) -> Result<(), ShapeError> {
         let width = states.ncols();
         if width != self.weight.len() {
-            return Err(ShapeError::new("states to normalise", self.weight.len(), width));
+            return Err(ShapeError::new(
+                "states to normalise",
+                self.weight.len(),
+                width,
+            ));
         }
-        states.data_mut().par_chunks_mut(width.max(1)).for_each(|row| {
-            let square: f32 = row.iter().map(|x| x * x).sum();
-            let scale = 1.0 / (square / width as f32 + self.eps).sqrt();
-            row.iter_mut().zip(&self.weight).for_each(|(x, w)| *x *= scale * w);
-        });
+        states
+            .data_mut()
+            .par_chunks_mut(width.max(1))
+            .for_each(|row| {
+                let square: f32 = row.iter().map(|x| x * x).sum();
+                let scale = 1.0 / (square / width as f32 + self.eps).sqrt();
+                row.iter_mut()
+                    .zip(&self.weight)
+                    .for_each(|(x, w)| *x *= scale * w);
+            });
         Ok(())
     }
 }
@@ -75,12 +84,18 @@ impl<'a> HeadRef<'a> {
 
     fn check(&self, states: &RowMatrix<f32>) -> Result<(), ShapeError> {
         if states.ncols() != self.dim() {
-            return Err(ShapeError::new("states for the head", self.dim(), states.ncols()));
+            return Err(ShapeError::new(
+                "states for the head",
+                self.dim(),
+                states.ncols(),
+            ));
         }
         match self.bias {
-            Some(bias) if bias.len() != self.vocab_size() => {
-                Err(ShapeError::new("bias of the head", self.vocab_size(), bias.len()))
-            }
+            Some(bias) if bias.len() != self.vocab_size() => Err(ShapeError::new(
+                "bias of the head",
+                self.vocab_size(),
+                bias.len(),
+            )),
             _ => Ok(()),
         }
     }
@@ -144,7 +159,11 @@ impl<'a> HeadRef<'a> {
                 .par_chunks_mut(vocab.max(1))
                 .zip(probs.data_mut().par_chunks_mut(vocab.max(1)))
                 .for_each(|(logits, probs)| log_softmax(logits, probs));
-            visit(LogProbBlock { first_row, log_probs: &log_probs, probs: &probs })?;
+            visit(LogProbBlock {
+                first_row,
+                log_probs: &log_probs,
+                probs: &probs,
+            })?;
             first_row += rows;
         }
         Ok(())
@@ -180,7 +199,11 @@ mod tests {
     #[test]
     fn blocks_cover_every_row_once_and_are_laws() {
         let (weight, states, bias) = example();
-        let head = HeadRef { weight: weight.view(), bias: Some(&bias), soft_cap: Some(5.0) };
+        let head = HeadRef {
+            weight: weight.view(),
+            bias: Some(&bias),
+            soft_cap: Some(5.0),
+        };
         let logits = head.logits(&states).unwrap();
         let mut seen = 0;
         head.for_each_log_prob_block::<ShapeError>(&states, |block| {
@@ -205,7 +228,11 @@ mod tests {
     #[test]
     fn states_of_another_dimension_are_refused() {
         let (weight, _, _) = example();
-        let head = HeadRef { weight: weight.view(), bias: None, soft_cap: None };
+        let head = HeadRef {
+            weight: weight.view(),
+            bias: None,
+            soft_cap: None,
+        };
         assert!(head.logits(&RowMatrix::zeros(2, 4)).is_err());
     }
 }

@@ -11,16 +11,34 @@ use crate::sparse::SparseRows;
 #[allow(missing_docs)]
 pub enum KernelError {
     #[error("window {window}: token id {token} is outside the vocabulary of {vocab_size} tokens")]
-    TokenOutOfRange { window: usize, token: u32, vocab_size: usize },
+    TokenOutOfRange {
+        window: usize,
+        token: u32,
+        vocab_size: usize,
+    },
     #[error("window {window} holds {length} tokens, more than the {limit} this kernel reads")]
-    WindowExceeded { window: usize, length: usize, limit: usize },
+    WindowExceeded {
+        window: usize,
+        length: usize,
+        limit: usize,
+    },
     #[error("window {window}: a position asks for the first {position} tokens of {length}")]
-    Position { window: usize, position: usize, length: usize },
-    #[error("window {window}: this kernel has no law for the empty context (its checkpoint names no beginning-of-text token)")]
+    Position {
+        window: usize,
+        position: usize,
+        length: usize,
+    },
+    #[error(
+        "window {window}: this kernel has no law for the empty context (its checkpoint names no beginning-of-text token)"
+    )]
     EmptyContext { window: usize },
-    #[error("the context {context} does not occur in the corpus; the infinity-gram back-off mode answers by its longest suffix that does")]
+    #[error(
+        "the context {context} does not occur in the corpus; the infinity-gram back-off mode answers by its longest suffix that does"
+    )]
     UnseenContext { context: String },
-    #[error("layer {layer} does not exist: this model has layers 0 (embeddings) to {last} (the head's input)")]
+    #[error(
+        "layer {layer} does not exist: this model has layers 0 (embeddings) to {last} (the head's input)"
+    )]
     UnknownLayer { layer: usize, last: usize },
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -74,7 +92,10 @@ impl ContextBatch {
     /// [`KernelError::Position`] for the first position that is too long or out of order.
     pub fn push(&mut self, tokens: &[u32], positions: &[u32]) -> Result<(), KernelError> {
         let out_of_order = positions.windows(2).find(|p| p[1] <= p[0]).map(|p| p[1]);
-        let bad = out_of_order.or(positions.last().copied().filter(|&p| p as usize > tokens.len()));
+        let bad = out_of_order.or(positions
+            .last()
+            .copied()
+            .filter(|&p| p as usize > tokens.len()));
         if let Some(position) = bad {
             return Err(KernelError::Position {
                 window: self.token_ends.len(),
@@ -185,7 +206,13 @@ mod tests {
         let mut batch = ContextBatch::of_contexts([&[1u32, 2][..], &[3]]);
         batch.push(&[4, 5, 6], &[0, 1, 3]).unwrap();
         assert_eq!((batch.len(), batch.rows(), batch.tokens()), (3, 5, 6));
-        assert_eq!(batch.window(1), Window { tokens: &[3], positions: &[1] });
+        assert_eq!(
+            batch.window(1),
+            Window {
+                tokens: &[3],
+                positions: &[1]
+            }
+        );
         assert_eq!(batch.window(2).positions, &[0, 1, 3]);
     }
 

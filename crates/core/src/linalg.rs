@@ -84,7 +84,10 @@ impl<'a> RowCentered<'a> {
     /// Centres `rows`.
     pub fn new(rows: &'a SparseRows<f64>) -> Self {
         let n = rows.ncols().max(1) as f64;
-        let means = rows.rows().map(|(_, values)| values.iter().sum::<f64>() / n).collect();
+        let means = rows
+            .rows()
+            .map(|(_, values)| values.iter().sum::<f64>() / n)
+            .collect();
         Self { rows, means }
     }
 }
@@ -104,8 +107,11 @@ impl LinearOperator for RowCentered<'_> {
             let column = x.col(c);
             let total: f64 = column.iter().sum();
             for (i, (indices, values)) in self.rows.rows().enumerate() {
-                let dot: f64 =
-                    indices.iter().zip(values).map(|(&j, v)| v * column[j as usize]).sum();
+                let dot: f64 = indices
+                    .iter()
+                    .zip(values)
+                    .map(|(&j, v)| v * column[j as usize])
+                    .sum();
                 out[(i, c)] = dot - self.means[i] * total;
             }
         }
@@ -116,7 +122,12 @@ impl LinearOperator for RowCentered<'_> {
         let mut out = Mat::zeros(self.ncols(), y.ncols());
         for c in 0..y.ncols() {
             let column = y.col(c);
-            let offset: f64 = self.means.iter().zip(column.iter()).map(|(m, y)| m * y).sum();
+            let offset: f64 = self
+                .means
+                .iter()
+                .zip(column.iter())
+                .map(|(m, y)| m * y)
+                .sum();
             for j in 0..self.ncols() {
                 out[(j, c)] = -offset;
             }
@@ -179,7 +190,9 @@ pub fn truncated_svd(
     loop {
         // B^T = A^T Q; its decomposition gives that of Q Q^T A.
         let projected = a.apply_transpose(basis.as_ref());
-        let svd = projected.thin_svd().map_err(|_| LinalgError("singular value decomposition"))?;
+        let svd = projected
+            .thin_svd()
+            .map_err(|_| LinalgError("singular value decomposition"))?;
         let u = &basis * svd.V();
         let v = svd.U();
         let s: Vec<f64> = svd.S().column_vector().iter().copied().collect();
@@ -222,7 +235,11 @@ pub fn pearson(x: &[f64], y: &[f64], weights: &[f64]) -> f64 {
         yy += w * (y - my) * (y - my);
         xy += w * (x - mx) * (y - my);
     }
-    if xx > 0.0 && yy > 0.0 { xy / (xx * yy).sqrt() } else { 0.0 }
+    if xx > 0.0 && yy > 0.0 {
+        xy / (xx * yy).sqrt()
+    } else {
+        0.0
+    }
 }
 
 /// Spearman's rank correlation, ties sharing their mean rank; 0 where one side does not vary.
@@ -279,7 +296,9 @@ mod tests {
         for _ in 0..rows {
             let mut row = Vec::new();
             for j in 0..cols {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                state = state
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
                 if state >> 60 < 4 {
                     row.push((j as u32, 1.0));
                 }
@@ -323,15 +342,27 @@ mod tests {
         let svd = truncated_svd(&RowCentered::new(&rows), 50, 1e-10, 1).unwrap();
         let exact = dense(&rows).singular_values().unwrap();
         assert_eq!(svd.singular_values.len(), 6);
-        assert!(svd.singular_values.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-10));
+        assert!(
+            svd.singular_values
+                .iter()
+                .zip(&exact)
+                .all(|(a, b)| (a - b).abs() < 1e-10)
+        );
     }
 
     #[test]
     fn products_do_not_depend_on_the_number_of_threads() {
-        let a = RowMatrix::from_fn(257, 576, |i, j| ((i * 31 + j * 17) % 101) as f32 / 50.0 - 1.0);
-        let b = RowMatrix::from_fn(1536, 576, |i, j| ((i * 13 + j * 7) % 97) as f32 / 48.0 - 1.0);
+        let a = RowMatrix::from_fn(257, 576, |i, j| {
+            ((i * 31 + j * 17) % 101) as f32 / 50.0 - 1.0
+        });
+        let b = RowMatrix::from_fn(1536, 576, |i, j| {
+            ((i * 13 + j * 7) % 97) as f32 / 48.0 - 1.0
+        });
         let on = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             let mut out = RowMatrix::zeros(257, 1536);
             pool.install(|| matmul(out.view_mut(), a.view(), b.view().transpose()));
             out

@@ -22,7 +22,11 @@ impl ShapeError {
         expected: impl std::fmt::Display,
         found: impl std::fmt::Display,
     ) -> Self {
-        Self { what, expected: expected.to_string(), found: found.to_string() }
+        Self {
+            what,
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
     }
 }
 
@@ -37,7 +41,11 @@ pub struct RowMatrix<T> {
 impl<T: Copy + Default> RowMatrix<T> {
     /// A matrix of `T::default()`.
     pub fn zeros(nrows: usize, ncols: usize) -> Self {
-        Self { data: vec![T::default(); nrows * ncols], nrows, ncols }
+        Self {
+            data: vec![T::default(); nrows * ncols],
+            nrows,
+            ncols,
+        }
     }
 
     /// A matrix over `data`, `nrows * ncols` values row by row.
@@ -57,7 +65,9 @@ impl<T: Copy + Default> RowMatrix<T> {
 
     /// The matrix with entry `f(i, j)` at row `i`, column `j`.
     pub fn from_fn(nrows: usize, ncols: usize, mut f: impl FnMut(usize, usize) -> T) -> Self {
-        let data = (0..nrows * ncols).map(|k| f(k / ncols, k % ncols)).collect();
+        let data = (0..nrows * ncols)
+            .map(|k| f(k / ncols, k % ncols))
+            .collect();
         Self { data, nrows, ncols }
     }
 

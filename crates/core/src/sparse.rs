@@ -7,14 +7,28 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[allow(missing_docs)]
 pub enum SparseError {
-    #[error("row pointers must begin with 0, never decrease, and end with the number of entries ({entries}); the pointer of row {row} is {pointer}")]
-    Pointers { row: usize, pointer: u64, entries: usize },
+    #[error(
+        "row pointers must begin with 0, never decrease, and end with the number of entries ({entries}); the pointer of row {row} is {pointer}"
+    )]
+    Pointers {
+        row: usize,
+        pointer: u64,
+        entries: usize,
+    },
     #[error("{indices} indices do not match {values} values")]
     Lengths { indices: usize, values: usize },
     #[error("row {row}: index {index} is not below the number of columns, {ncols}")]
-    Index { row: usize, index: u32, ncols: usize },
+    Index {
+        row: usize,
+        index: u32,
+        ncols: usize,
+    },
     #[error("row {row}: indices must increase strictly; {index} follows {previous}")]
-    Order { row: usize, index: u32, previous: u32 },
+    Order {
+        row: usize,
+        index: u32,
+        previous: u32,
+    },
 }
 
 /// Sparse rows (CSR): row `i` holds the entries `indptr[i]..indptr[i + 1]`, indices increasing.
@@ -29,7 +43,12 @@ pub struct SparseRows<T> {
 impl<T> SparseRows<T> {
     /// No rows yet, `ncols` columns.
     pub fn new(ncols: usize) -> Self {
-        Self { ncols, indptr: vec![0], indices: Vec::new(), values: Vec::new() }
+        Self {
+            ncols,
+            indptr: vec![0],
+            indices: Vec::new(),
+            values: Vec::new(),
+        }
     }
 
     /// Rows from their three arrays, every one of them checked. O(entries).
@@ -44,9 +63,16 @@ impl<T> SparseRows<T> {
     ) -> Result<Self, SparseError> {
         let entries = indices.len();
         if values.len() != entries {
-            return Err(SparseError::Lengths { indices: entries, values: values.len() });
+            return Err(SparseError::Lengths {
+                indices: entries,
+                values: values.len(),
+            });
         }
-        let bad = |row: usize, pointer| SparseError::Pointers { row, pointer, entries };
+        let bad = |row: usize, pointer| SparseError::Pointers {
+            row,
+            pointer,
+            entries,
+        };
         match (indptr.first(), indptr.last()) {
             (Some(0), Some(&last)) if last == entries as u64 => {}
             (Some(0), Some(&last)) => return Err(bad(indptr.len() - 1, last)),
@@ -63,12 +89,21 @@ impl<T> SparseRows<T> {
                     return Err(SparseError::Index { row, index, ncols });
                 }
                 if let Some(previous) = previous.filter(|&p| p >= index) {
-                    return Err(SparseError::Order { row, index, previous });
+                    return Err(SparseError::Order {
+                        row,
+                        index,
+                        previous,
+                    });
                 }
                 previous = Some(index);
             }
         }
-        Ok(Self { ncols, indptr, indices, values })
+        Ok(Self {
+            ncols,
+            indptr,
+            indices,
+            values,
+        })
     }
 
     /// Appends a row; `entries` must come with strictly increasing indices below `ncols`.
@@ -84,11 +119,19 @@ impl<T> SparseRows<T> {
         for (index, value) in entries {
             let previous = self.indices[start..].last().copied();
             let error = if index as usize >= self.ncols {
-                Some(SparseError::Index { row, index, ncols: self.ncols })
+                Some(SparseError::Index {
+                    row,
+                    index,
+                    ncols: self.ncols,
+                })
             } else {
                 previous
                     .filter(|&p| p >= index)
-                    .map(|previous| SparseError::Order { row, index, previous })
+                    .map(|previous| SparseError::Order {
+                        row,
+                        index,
+                        previous,
+                    })
             };
             if let Some(error) = error {
                 self.indices.truncate(start);
@@ -154,7 +197,12 @@ impl<T> SparseRows<T> {
             ncols: self.ncols,
             indptr: self.indptr.clone(),
             indices: self.indices.clone(),
-            values: self.values.iter().enumerate().map(|(k, v)| f(k, v)).collect(),
+            values: self
+                .values
+                .iter()
+                .enumerate()
+                .map(|(k, v)| f(k, v))
+                .collect(),
         }
     }
 }
@@ -170,10 +218,22 @@ mod tests {
         };
         assert!(from(&[0, 2, 3], &[0, 3, 1]).is_ok());
         assert!(matches!(from(&[], &[]), Err(SparseError::Pointers { .. })));
-        assert!(matches!(from(&[1, 1], &[0]), Err(SparseError::Pointers { row: 0, .. })));
-        assert!(matches!(from(&[0, 9, 1], &[0]), Err(SparseError::Pointers { row: 1, .. })));
-        assert!(matches!(from(&[0, 1], &[4]), Err(SparseError::Index { index: 4, .. })));
-        assert!(matches!(from(&[0, 2], &[1, 1]), Err(SparseError::Order { .. })));
+        assert!(matches!(
+            from(&[1, 1], &[0]),
+            Err(SparseError::Pointers { row: 0, .. })
+        ));
+        assert!(matches!(
+            from(&[0, 9, 1], &[0]),
+            Err(SparseError::Pointers { row: 1, .. })
+        ));
+        assert!(matches!(
+            from(&[0, 1], &[4]),
+            Err(SparseError::Index { index: 4, .. })
+        ));
+        assert!(matches!(
+            from(&[0, 2], &[1, 1]),
+            Err(SparseError::Order { .. })
+        ));
     }
 
     #[test]

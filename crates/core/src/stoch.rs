@@ -31,12 +31,21 @@ impl Distribution {
     /// # Errors
     /// A negative or non-finite probability, a total further than [`TOLERANCE`](Self::TOLERANCE) from 1.
     pub fn new(mut probabilities: Vec<f64>) -> Result<Self, StochError> {
-        if let Some(index) = probabilities.iter().position(|&p| !(p.is_finite() && p >= 0.0)) {
-            return Err(StochError::Probability { index, value: probabilities[index] });
+        if let Some(index) = probabilities
+            .iter()
+            .position(|&p| !(p.is_finite() && p >= 0.0))
+        {
+            return Err(StochError::Probability {
+                index,
+                value: probabilities[index],
+            });
         }
         let total = sum(probabilities.iter().copied());
         if (total - 1.0).abs() > Self::TOLERANCE {
-            return Err(StochError::Total { total, tolerance: Self::TOLERANCE });
+            return Err(StochError::Total {
+                total,
+                tolerance: Self::TOLERANCE,
+            });
         }
         probabilities.iter_mut().for_each(|p| *p /= total);
         Ok(Self(probabilities))
@@ -56,7 +65,11 @@ impl Distribution {
 /// Shannon entropy `-sum p log p` in nats of probabilities that sum to 1; zeros add nothing.
 pub fn entropy(probabilities: impl IntoIterator<Item = f64>) -> f64 {
     // `+ 0.0` turns the negative zero of a point mass into zero.
-    -sum(probabilities.into_iter().filter(|&p| p > 0.0).map(|p| p * p.ln())) + 0.0
+    -sum(probabilities
+        .into_iter()
+        .filter(|&p| p > 0.0)
+        .map(|p| p * p.ln()))
+        + 0.0
 }
 
 /// A divergence `D(p || q)` between distributions on the same outcomes.
@@ -84,7 +97,10 @@ impl Divergence {
     pub fn between(self, p: &Distribution, q: &Distribution) -> Result<f64, StochError> {
         let (p, q) = (p.probabilities(), q.probabilities());
         if p.len() != q.len() {
-            return Err(StochError::Outcomes { left: p.len(), right: q.len() });
+            return Err(StochError::Outcomes {
+                left: p.len(),
+                right: q.len(),
+            });
         }
         let over = |f: fn(f64, f64) -> f64| sum(p.iter().zip(q).map(|(&p, &q)| f(p, q)));
         Ok(match self {
@@ -122,13 +138,20 @@ fn renyi(order: f64, p: &[f64], q: &[f64]) -> Result<f64, StochError> {
     if order.is_nan() || order < 0.0 {
         return Err(StochError::Order(order));
     }
-    let on_support = || p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(&p, &q)| (p, q));
+    let on_support = || {
+        p.iter()
+            .zip(q)
+            .filter(|(p, _)| **p > 0.0)
+            .map(|(&p, &q)| (p, q))
+    };
     let value = if order == 0.0 {
         -sum(on_support().map(|(_, q)| q)).ln()
     } else if order == 1.0 {
         sum(on_support().map(|(p, q)| kl_term(p, q)))
     } else if order == f64::INFINITY {
-        on_support().map(|(p, q)| (p / q).ln()).fold(f64::NEG_INFINITY, f64::max)
+        on_support()
+            .map(|(p, q)| (p / q).ln())
+            .fold(f64::NEG_INFINITY, f64::max)
     } else {
         let mut total = CompensatedSum::default();
         for (p, q) in on_support() {
@@ -166,8 +189,7 @@ mod tests {
     }
 
     fn weights(n: usize) -> impl Strategy<Value = Vec<u8>> {
-        proptest::collection::vec(0u8..6, n)
-            .prop_filter("some mass", |w| w.iter().any(|&x| x > 0))
+        proptest::collection::vec(0u8..6, n).prop_filter("some mass", |w| w.iter().any(|&x| x > 0))
     }
 
     fn merge(p: &Distribution) -> Distribution {
@@ -211,7 +233,10 @@ mod tests {
 
     #[test]
     fn numbers_that_are_no_distribution_are_refused() {
-        assert!(matches!(Distribution::new(vec![0.5, 0.6]), Err(StochError::Total { .. })));
+        assert!(matches!(
+            Distribution::new(vec![0.5, 0.6]),
+            Err(StochError::Total { .. })
+        ));
         assert!(matches!(
             Distribution::new(vec![1.5, -0.5]),
             Err(StochError::Probability { index: 1, .. })
@@ -219,6 +244,9 @@ mod tests {
         assert!(Distribution::new(vec![f64::NAN]).is_err());
         let (p, q) = (normalised(&[1]), normalised(&[1, 1]));
         assert!(Divergence::Hellinger.between(&p, &q).is_err());
-        assert_eq!(Divergence::Renyi(-1.0).between(&p, &p), Err(StochError::Order(-1.0)));
+        assert_eq!(
+            Divergence::Renyi(-1.0).between(&p, &p),
+            Err(StochError::Order(-1.0))
+        );
     }
 }

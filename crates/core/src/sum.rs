@@ -29,7 +29,11 @@ impl CompensatedSum {
     /// The sum so far.
     #[inline]
     pub fn value(self) -> f64 {
-        if self.total.is_finite() { self.total + self.lost } else { self.total }
+        if self.total.is_finite() {
+            self.total + self.lost
+        } else {
+            self.total
+        }
     }
 }
 

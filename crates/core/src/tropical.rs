@@ -14,7 +14,9 @@ pub enum TropicalError {
     Shape(#[from] ShapeError),
     #[error("entry ({row}, {column}) is NaN")]
     NotANumber { row: usize, column: usize },
-    #[error("the matrix has a cycle of negative weight through node {node}: its Kleene star does not exist")]
+    #[error(
+        "the matrix has a cycle of negative weight through node {node}: its Kleene star does not exist"
+    )]
     NegativeCycle { node: usize },
 }
 
@@ -96,13 +98,22 @@ impl TropicalMatrix {
         }
         let mut out = Self::infinite(self.nrows(), other.ncols());
         let width = other.ncols().max(1);
-        out.entries.data_mut().par_chunks_mut(width).enumerate().for_each(|(i, row)| {
-            for (k, &a) in self.row(i).iter().enumerate().filter(|(_, a)| **a < f64::INFINITY) {
-                for (slot, &b) in row.iter_mut().zip(other.row(k)) {
-                    *slot = slot.min(plus(a, b));
+        out.entries
+            .data_mut()
+            .par_chunks_mut(width)
+            .enumerate()
+            .for_each(|(i, row)| {
+                for (k, &a) in self
+                    .row(i)
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, a)| **a < f64::INFINITY)
+                {
+                    for (slot, &b) in row.iter_mut().zip(other.row(k)) {
+                        *slot = slot.min(plus(a, b));
+                    }
                 }
-            }
-        });
+            });
         Ok(out)
     }
 
@@ -112,12 +123,18 @@ impl TropicalMatrix {
         let columns = self.transpose();
         let n = self.ncols();
         let mut out = Self::infinite(n, n);
-        out.entries.data_mut().par_chunks_mut(n.max(1)).enumerate().for_each(|(i, row)| {
-            for (j, slot) in row.iter_mut().enumerate() {
-                let pairs = columns.row(i).iter().zip(columns.row(j));
-                *slot = pairs.map(|(&x, &y)| hom(x, y)).fold(f64::NEG_INFINITY, f64::max);
-            }
-        });
+        out.entries
+            .data_mut()
+            .par_chunks_mut(n.max(1))
+            .enumerate()
+            .for_each(|(i, row)| {
+                for (j, slot) in row.iter_mut().enumerate() {
+                    let pairs = columns.row(i).iter().zip(columns.row(j));
+                    *slot = pairs
+                        .map(|(&x, &y)| hom(x, y))
+                        .fold(f64::NEG_INFINITY, f64::max);
+                }
+            });
         out
     }
 
@@ -192,7 +209,10 @@ mod tests {
     #[test]
     fn a_negative_cycle_and_nan_are_refused() {
         let cycle = TropicalMatrix::from_rows(&[&[0.0, -2.0], &[1.0, 0.0]]).unwrap();
-        assert!(matches!(cycle.kleene_star(), Err(TropicalError::NegativeCycle { .. })));
+        assert!(matches!(
+            cycle.kleene_star(),
+            Err(TropicalError::NegativeCycle { .. })
+        ));
         assert!(TropicalMatrix::from_rows(&[&[f64::NAN]]).is_err());
         assert!(TropicalMatrix::from_rows(&[&[0.0, 1.0], &[1.0]]).is_err());
     }

@@ -54,10 +54,18 @@ pub fn collapse(
     supports: &Supports,
     seed: u64,
 ) -> Result<Vec<LayerCollapse>, GeometryError> {
-    let states = observation.states.as_ref().ok_or(GeometryError::NeedsStates)?;
+    let states = observation
+        .states
+        .as_ref()
+        .ok_or(GeometryError::NeedsStates)?;
     let last = observation.last_tokens();
     let all = vec![(); supports.class.len()];
-    let both: Vec<_> = supports.class.iter().copied().zip(last.iter().copied()).collect();
+    let both: Vec<_> = supports
+        .class
+        .iter()
+        .copied()
+        .zip(last.iter().copied())
+        .collect();
     Ok(states
         .layers()
         .map(|(layer, states)| {
@@ -98,7 +106,9 @@ fn centred_unit_rows(states: &RowMatrix<f32>) -> RowMatrix<f64> {
     let (m, d) = (states.nrows(), states.ncols());
     let mut mean = vec![0.0f64; d];
     for row in states.rows() {
-        mean.iter_mut().zip(row).for_each(|(m, &x)| *m += f64::from(x));
+        mean.iter_mut()
+            .zip(row)
+            .for_each(|(m, &x)| *m += f64::from(x));
     }
     mean.iter_mut().for_each(|x| *x /= m as f64);
     let mut out = RowMatrix::from_fn(m, d, |i, j| f64::from(states.get(i, j)) - mean[j]);
@@ -133,14 +143,21 @@ impl Pairs {
         for (row, key) in unit.rows().zip(keys) {
             let g = *index.entry(key).or_insert(groups.len());
             if g == groups.len() {
-                groups.push(Group { sum: vec![0.0; unit.ncols()], squares: 0.0, size: 0 });
+                groups.push(Group {
+                    sum: vec![0.0; unit.ncols()],
+                    squares: 0.0,
+                    size: 0,
+                });
             }
             let group = &mut groups[g];
             group.sum.iter_mut().zip(row).for_each(|(s, x)| *s += x);
             group.squares += row.iter().map(|x| x * x).sum::<f64>();
             group.size += 1;
         }
-        let mut out = Self { cosines: 0.0, pairs: 0 };
+        let mut out = Self {
+            cosines: 0.0,
+            pairs: 0,
+        };
         for group in groups {
             let square: f64 = group.sum.iter().map(|x| x * x).sum();
             out.cosines += (square - group.squares) / 2.0;
@@ -150,7 +167,10 @@ impl Pairs {
     }
 
     fn minus(self, other: Self) -> Self {
-        Self { cosines: self.cosines - other.cosines, pairs: self.pairs - other.pairs }
+        Self {
+            cosines: self.cosines - other.cosines,
+            pairs: self.pairs - other.pairs,
+        }
     }
 
     fn mean(self) -> Option<f64> {

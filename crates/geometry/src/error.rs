@@ -6,13 +6,17 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Error)]
 #[allow(missing_docs)]
 pub enum GeometryError {
-    #[error("this measure needs an observation of kind contexts; on positions every law is a single token")]
+    #[error(
+        "this measure needs an observation of kind contexts; on positions every law is a single token"
+    )]
     NeedsContexts,
     #[error("this measure needs a model's states; the observation was made from a corpus alone")]
     NeedsStates,
     #[error("this measure needs a model's head; the observation has none")]
     NeedsHead,
-    #[error("the context `{context}` is followed by the end of its document, for which the model has no outcome; drop document ends")]
+    #[error(
+        "the context `{context}` is followed by the end of its document, for which the model has no outcome; drop document ends"
+    )]
     DocumentEnd { context: String },
     #[error("no context is followed by two different tokens, so there are no log-odds to compare")]
     NoLogOdds,

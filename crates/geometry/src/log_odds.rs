@@ -58,25 +58,34 @@ pub struct LogOddsPoint {
 /// that the model does not have.
 pub fn log_odds(observation: &Observation, seed: u64) -> Result<LogOdds, GeometryError> {
     require_contexts(observation)?;
-    let (_, states) =
-        observation.states.as_ref().ok_or(GeometryError::NeedsStates)?.last();
+    let (_, states) = observation
+        .states
+        .as_ref()
+        .ok_or(GeometryError::NeedsStates)?
+        .last();
     let head = observation.head.as_ref().ok_or(GeometryError::NeedsHead)?;
     let counts = &observation.counts;
     let vocab = observation.info.vocab_size;
-    if let Some(row) = counts.rows().position(|(t, _)| t.last() == Some(&(vocab as u32))) {
-        return Err(GeometryError::DocumentEnd { context: observation.row_label(row) });
+    if let Some(row) = counts
+        .rows()
+        .position(|(t, _)| t.last() == Some(&(vocab as u32)))
+    {
+        return Err(GeometryError::DocumentEnd {
+            context: observation.row_label(row),
+        });
     }
     let mut model = vec![0.0; counts.nnz()];
-    head.view().for_each_log_prob_block::<ShapeError>(states, |block| {
-        for (i, log_probs) in block.log_probs.rows().enumerate() {
-            let row = block.first_row + i;
-            let (tokens, _) = counts.row(row);
-            for (slot, &token) in model[counts.range(row)].iter_mut().zip(tokens) {
-                *slot = f64::from(log_probs[token as usize]);
+    head.view()
+        .for_each_log_prob_block::<ShapeError>(states, |block| {
+            for (i, log_probs) in block.log_probs.rows().enumerate() {
+                let row = block.first_row + i;
+                let (tokens, _) = counts.row(row);
+                for (slot, &token) in model[counts.range(row)].iter_mut().zip(tokens) {
+                    *slot = f64::from(log_probs[token as usize]);
+                }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        })?;
     let points = points(counts, counts.values(), &model);
     if points.is_empty() {
         return Err(GeometryError::NoLogOdds);

@@ -60,7 +60,10 @@ pub fn spectrum(
             let context: Vec<f64> = (0..svd.u.nrows()).map(|i| svd.u[(i, k)]).collect();
             let token: Vec<f64> = (0..svd.v.nrows()).map(|v| svd.v[(v, k)]).collect();
             // A singular pair has no sign of its own: let its largest token be positive.
-            let largest = token.iter().copied().fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
+            let largest = token
+                .iter()
+                .copied()
+                .fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
             let sign = largest.signum();
             let (tokens, opposite_tokens) = ends(&token, sign);
             let (contexts, opposite_contexts) = ends(&context, sign);
@@ -74,7 +77,12 @@ pub fn spectrum(
             }
         })
         .collect();
-    Ok(Spectrum { singular_values: svd.singular_values, energy, residual: svd.residual, concepts })
+    Ok(Spectrum {
+        singular_values: svd.singular_values,
+        energy,
+        residual: svd.residual,
+        concepts,
+    })
 }
 
 const SHOWN: usize = 8;
@@ -85,7 +93,18 @@ type End = Vec<(usize, f64)>;
 fn ends(vector: &[f64], sign: f64) -> (End, End) {
     let mut all: End = vector.iter().map(|x| x * sign).enumerate().collect();
     all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    let top = all.iter().take(SHOWN).filter(|x| x.1 > 0.0).copied().collect();
-    let bottom = all.iter().rev().take(SHOWN).filter(|x| x.1 < 0.0).copied().collect();
+    let top = all
+        .iter()
+        .take(SHOWN)
+        .filter(|x| x.1 > 0.0)
+        .copied()
+        .collect();
+    let bottom = all
+        .iter()
+        .rev()
+        .take(SHOWN)
+        .filter(|x| x.1 < 0.0)
+        .copied()
+        .collect();
     (top, bottom)
 }

@@ -91,7 +91,12 @@ impl Supports {
             debug_assert!(pushed.is_ok());
         }
         let classes = seen.len();
-        Ok(Self { tokens, rows, class, classes })
+        Ok(Self {
+            tokens,
+            rows,
+            class,
+            classes,
+        })
     }
 
     /// The number of contexts of each class.
@@ -119,7 +124,10 @@ impl Supports {
             .zip(&observation.weights)
             .map(|((_, law), weight)| weight * stoch::entropy(law.iter().copied())));
         let errors = observation.standard_errors(seed, |replicate| {
-            Some(vec![conditional_entropy(&observation.counts, &replicate.counts)])
+            Some(vec![conditional_entropy(
+                &observation.counts,
+                &replicate.counts,
+            )])
         });
         let class_sizes = self.class_sizes();
         SupportSummary {
@@ -144,21 +152,34 @@ impl Supports {
     /// contexts, contexts ordered so that like supports stand together.
     pub fn heatmap(&self, observation: &Observation, tokens: usize, contexts: usize) -> Heatmap {
         let mut width = vec![0usize; self.tokens.len()];
-        self.rows.indices().iter().for_each(|&v| width[v as usize] += 1);
+        self.rows
+            .indices()
+            .iter()
+            .for_each(|&v| width[v as usize] += 1);
         let mut by_width: Vec<usize> = (0..width.len()).collect();
         by_width.sort_by_key(|&v| (std::cmp::Reverse(width[v]), v));
         by_width.truncate(tokens);
         let mut place = vec![usize::MAX; width.len()];
-        by_width.iter().enumerate().for_each(|(place_of, &v)| place[v] = place_of);
+        by_width
+            .iter()
+            .enumerate()
+            .for_each(|(place_of, &v)| place[v] = place_of);
 
         let mut chosen: Vec<usize> = (0..self.rows.nrows()).collect();
         chosen.sort_by(|&i, &j| {
-            observation.weights[j].total_cmp(&observation.weights[i]).then(i.cmp(&j))
+            observation.weights[j]
+                .total_cmp(&observation.weights[i])
+                .then(i.cmp(&j))
         });
         chosen.truncate(contexts);
         let pattern = |context: usize| {
-            let mut places: Vec<usize> =
-                self.rows.row(context).0.iter().map(|&v| place[v as usize]).collect();
+            let mut places: Vec<usize> = self
+                .rows
+                .row(context)
+                .0
+                .iter()
+                .map(|&v| place[v as usize])
+                .collect();
             places.sort_unstable();
             places
         };
@@ -175,7 +196,11 @@ impl Supports {
             }
         }
         let tokens = by_width.iter().map(|&v| self.tokens[v]).collect();
-        Heatmap { tokens, contexts: chosen, log10_probs }
+        Heatmap {
+            tokens,
+            contexts: chosen,
+            log10_probs,
+        }
     }
 }
 

@@ -16,7 +16,10 @@ fn fixture() -> (Observation, Value) {
 
 fn close(value: f64, expected: &Value, tolerance: f64) {
     let expected = expected.as_f64().unwrap();
-    assert!((value - expected).abs() <= tolerance * expected.abs().max(1.0), "{value} {expected}");
+    assert!(
+        (value - expected).abs() <= tolerance * expected.abs().max(1.0),
+        "{value} {expected}"
+    );
 }
 
 #[test]
@@ -26,11 +29,23 @@ fn sizes_and_entropy_are_those_of_numpy() {
     let summary = supports.summary(&observation, 0);
     assert_eq!(summary.contexts as u64, expected["m"].as_u64().unwrap());
     assert_eq!(summary.samples, expected["n_samples"].as_u64().unwrap());
-    assert_eq!(summary.vocabulary as u64, expected["v_lens"].as_u64().unwrap());
-    assert_eq!(summary.classes as u64, expected["support"]["classes"].as_u64().unwrap());
+    assert_eq!(
+        summary.vocabulary as u64,
+        expected["v_lens"].as_u64().unwrap()
+    );
+    assert_eq!(
+        summary.classes as u64,
+        expected["support"]["classes"].as_u64().unwrap()
+    );
     close(summary.entropy, &expected["entropy"], 1e-12);
-    assert_eq!(summary.sizes.iter().map(|(_, n)| n).sum::<usize>(), summary.contexts);
-    assert_eq!(summary.entropy_error, None, "the fixture does not tell documents apart");
+    assert_eq!(
+        summary.sizes.iter().map(|(_, n)| n).sum::<usize>(),
+        summary.contexts
+    );
+    assert_eq!(
+        summary.entropy_error, None,
+        "the fixture does not tell documents apart"
+    );
 }
 
 #[test]
@@ -58,11 +73,22 @@ fn collapse_is_that_of_scikit_learn_at_every_layer() {
         let wanted = &expected["collapse"][layer.layer.to_string()];
         close(layer.within, &wanted["within"], 1e-9);
         close(layer.between, &wanted["between"], 1e-9);
-        close(layer.within_other_last.unwrap(), &wanted["within_other_last"], 1e-9);
-        close(layer.between_other_last.unwrap(), &wanted["between_other_last"], 1e-9);
+        close(
+            layer.within_other_last.unwrap(),
+            &wanted["within_other_last"],
+            1e-9,
+        );
+        close(
+            layer.between_other_last.unwrap(),
+            &wanted["between_other_last"],
+            1e-9,
+        );
         let pairs = &expected["collapse"]["pairs"];
         assert_eq!(layer.within_pairs, pairs["within"].as_u64().unwrap());
-        assert_eq!(layer.within_other_last_pairs, pairs["within_other_last"].as_u64().unwrap());
+        assert_eq!(
+            layer.within_other_last_pairs,
+            pairs["within_other_last"].as_u64().unwrap()
+        );
         assert!((layer.shuffled + 1.0 / 47.0).abs() < 4.0 * layer.shuffled_deviation + 0.05);
     }
 }
@@ -97,7 +123,13 @@ fn what_an_observation_does_not_hold_is_named() {
     let (mut observation, _) = fixture();
     let supports = Supports::new(&observation).unwrap();
     observation.states = None;
-    assert_eq!(collapse(&observation, &supports, 0), Err(GeometryError::NeedsStates));
+    assert_eq!(
+        collapse(&observation, &supports, 0),
+        Err(GeometryError::NeedsStates)
+    );
     observation.info.kind = Kind::Positions;
-    assert_eq!(Supports::new(&observation), Err(GeometryError::NeedsContexts));
+    assert_eq!(
+        Supports::new(&observation),
+        Err(GeometryError::NeedsContexts)
+    );
 }

@@ -6,11 +6,15 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Error)]
 #[allow(missing_docs)]
 pub enum InformationError {
-    #[error("this measure needs a model's states and head; the observation was made from a corpus alone")]
+    #[error(
+        "this measure needs a model's states and head; the observation was made from a corpus alone"
+    )]
     NeedsModel,
     #[error("this measure needs an observation of kind positions")]
     NeedsPositions,
-    #[error("the cross-entropy is infinite: after `{context}` the corpus has `{token}`, which the model gives probability 0")]
+    #[error(
+        "the cross-entropy is infinite: after `{context}` the corpus has `{token}`, which the model gives probability 0"
+    )]
     NotAbsolutelyContinuous { context: String, token: String },
     #[error("the Fisher-Rao metric of a head with a logit soft-cap is not supported")]
     SoftCap,

@@ -56,8 +56,15 @@ pub fn fisher_rao(
     observation: &Observation,
     directions: usize,
 ) -> Result<FisherRao, InformationError> {
-    let head = observation.head.as_ref().ok_or(InformationError::NeedsModel)?;
-    let (_, states) = observation.states.as_ref().ok_or(InformationError::NeedsModel)?.last();
+    let head = observation
+        .head
+        .as_ref()
+        .ok_or(InformationError::NeedsModel)?;
+    let (_, states) = observation
+        .states
+        .as_ref()
+        .ok_or(InformationError::NeedsModel)?
+        .last();
     if head.soft_cap.is_some() {
         return Err(InformationError::SoftCap);
     }
@@ -65,7 +72,10 @@ pub fn fisher_rao(
     let mean_law = HeadPass::run(observation, head.view(), states)?.mean_law;
     let mut mean_row = vec![0.0f64; d];
     for (row, &p) in head.weight.rows().zip(&mean_law) {
-        mean_row.iter_mut().zip(row).for_each(|(m, &u)| *m += p * f64::from(u));
+        mean_row
+            .iter_mut()
+            .zip(row)
+            .for_each(|(m, &u)| *m += p * f64::from(u));
     }
     let centred = RowMatrix::from_fn(head.weight.nrows(), d, |w, k| {
         (f64::from(head.weight.get(w, k)) - mean_row[k]) as f32
@@ -83,34 +93,42 @@ pub fn fisher_rao(
         let part = view(&scaled, rows.len(), d);
         metric += part.transpose() * part;
     }
-    head.view().for_each_log_prob_block::<ShapeError>(states, |block| {
-        let rows = block.probs.nrows();
-        let mut expected = RowMatrix::<f32>::zeros(rows, d);
-        matmul(expected.view_mut(), block.probs.view(), centred.view());
-        let scaled: Vec<f64> = expected
-            .rows()
-            .zip(&observation.weights[block.first_row..])
-            .flat_map(|(row, w)| {
-                let scale = w.sqrt();
-                row.iter().map(move |&e| scale * f64::from(e))
-            })
-            .collect();
-        let part = view(&scaled, rows, d);
-        metric -= part.transpose() * part;
-        Ok(())
-    })?;
+    head.view()
+        .for_each_log_prob_block::<ShapeError>(states, |block| {
+            let rows = block.probs.nrows();
+            let mut expected = RowMatrix::<f32>::zeros(rows, d);
+            matmul(expected.view_mut(), block.probs.view(), centred.view());
+            let scaled: Vec<f64> = expected
+                .rows()
+                .zip(&observation.weights[block.first_row..])
+                .flat_map(|(row, w)| {
+                    let scale = w.sqrt();
+                    row.iter().map(move |&e| scale * f64::from(e))
+                })
+                .collect();
+            let part = view(&scaled, rows, d);
+            metric -= part.transpose() * part;
+            Ok(())
+        })?;
     let eigen = symmetric_eigen(metric.as_ref())?;
     let positive: Vec<f64> = eigen.values.iter().map(|&l| l.max(0.0)).collect();
     let trace: f64 = positive.iter().sum();
     let shares = positive.iter().map(|l| l / trace);
-    let effective_rank =
-        if trace > 0.0 { lawvere_core::stoch::entropy(shares).exp() } else { 0.0 };
+    let effective_rank = if trace > 0.0 {
+        lawvere_core::stoch::entropy(shares).exp()
+    } else {
+        0.0
+    };
     let directions = (0..directions.min(d))
         .map(|k| direction(&centred, &mean_law, eigen.vectors.row(k), eigen.values[k]))
         .collect();
     Ok(FisherRao {
         effective_rank,
-        anisotropy: if trace > 0.0 { positive[0] / trace } else { 0.0 },
+        anisotropy: if trace > 0.0 {
+            positive[0] / trace
+        } else {
+            0.0
+        },
         trace,
         eigenvalues: eigen.values,
         directions,
@@ -125,11 +143,19 @@ fn direction(
 ) -> Direction {
     let mut change: Vec<(u32, f64, f64)> = (0..centred.nrows())
         .map(|w| {
-            let logit: f64 = centred.row(w).iter().zip(vector).map(|(&u, v)| f64::from(u) * v).sum();
+            let logit: f64 = centred
+                .row(w)
+                .iter()
+                .zip(vector)
+                .map(|(&u, v)| f64::from(u) * v)
+                .sum();
             (w as u32, logit, mean_law[w] * logit)
         })
         .collect();
-    let largest = change.iter().map(|c| c.2).fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
+    let largest = change
+        .iter()
+        .map(|c| c.2)
+        .fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
     if largest < 0.0 {
         change.iter_mut().for_each(|c| *c = (c.0, -c.1, -c.2));
     }
@@ -137,7 +163,18 @@ fn direction(
     let name = |c: &(u32, f64, f64)| (c.0, c.1);
     Direction {
         eigenvalue,
-        raised: change.iter().take(SHOWN_TOKENS).filter(|c| c.2 > 0.0).map(name).collect(),
-        lowered: change.iter().rev().take(SHOWN_TOKENS).filter(|c| c.2 < 0.0).map(name).collect(),
+        raised: change
+            .iter()
+            .take(SHOWN_TOKENS)
+            .filter(|c| c.2 > 0.0)
+            .map(name)
+            .collect(),
+        lowered: change
+            .iter()
+            .rev()
+            .take(SHOWN_TOKENS)
+            .filter(|c| c.2 < 0.0)
+            .map(name)
+            .collect(),
     }
 }

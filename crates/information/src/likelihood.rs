@@ -54,12 +54,22 @@ pub struct RowEntropies {
 /// An Observation without a model; a token that follows a context although the model gives it
 /// probability 0 (the end of a document, if it is an outcome).
 pub fn likelihood(observation: &Observation, seed: u64) -> Result<Likelihood, InformationError> {
-    let head = observation.head.as_ref().ok_or(InformationError::NeedsModel)?;
-    let (_, states) = observation.states.as_ref().ok_or(InformationError::NeedsModel)?.last();
+    let head = observation
+        .head
+        .as_ref()
+        .ok_or(InformationError::NeedsModel)?;
+    let (_, states) = observation
+        .states
+        .as_ref()
+        .ok_or(InformationError::NeedsModel)?
+        .last();
     let pass = HeadPass::run(observation, head.view(), states)?;
     let counts = &observation.counts;
     for row in 0..observation.rows() {
-        if let Some(entry) = counts.range(row).find(|&k| pass.entry_log_probs[k] == f64::NEG_INFINITY) {
+        if let Some(entry) = counts
+            .range(row)
+            .find(|&k| pass.entry_log_probs[k] == f64::NEG_INFINITY)
+        {
             return Err(InformationError::NotAbsolutelyContinuous {
                 context: observation.row_label(row),
                 token: observation.token_label(counts.indices()[entry]),
@@ -68,7 +78,11 @@ pub fn likelihood(observation: &Observation, seed: u64) -> Result<Likelihood, In
     }
     let laws = observation.laws();
     let per_row = |term: &dyn Fn(f64, f64) -> f64, row: usize| {
-        let terms = laws.row(row).1.iter().zip(&pass.entry_log_probs[counts.range(row)]);
+        let terms = laws
+            .row(row)
+            .1
+            .iter()
+            .zip(&pass.entry_log_probs[counts.range(row)]);
         sum(terms.map(|(&p, &log_q)| term(p, log_q)))
     };
     let total = |term: &dyn Fn(f64, f64) -> f64| {
@@ -102,7 +116,12 @@ pub fn likelihood(observation: &Observation, seed: u64) -> Result<Likelihood, In
                 }
             }
         }
-        Some(vec![ce, ce - h, h, weighted_mean(&pass.entropies, &weights)])
+        Some(vec![
+            ce,
+            ce - h,
+            h,
+            weighted_mean(&pass.entropies, &weights),
+        ])
     });
     let error = |k: usize| errors.as_ref().map(|e| e[k]);
     Ok(Likelihood {
@@ -150,7 +169,9 @@ pub fn loss_by_prefix_length(
     let range_of = |length: u32| u32::BITS - length.saturating_sub(1).leading_zeros();
     let mut ranges: BTreeMap<u32, BTreeMap<u32, (f64, usize)>> = BTreeMap::new();
     for (row, entropies) in likelihood.rows.iter().enumerate() {
-        let range = ranges.entry(range_of(positions.prefix_length[row])).or_default();
+        let range = ranges
+            .entry(range_of(positions.prefix_length[row]))
+            .or_default();
         let document = range.entry(positions.document[row]).or_default();
         document.0 += entropies.cross_entropy;
         document.1 += 1;
@@ -161,11 +182,20 @@ pub fn loss_by_prefix_length(
             let count: usize = documents.values().map(|d| d.1).sum();
             let loss = documents.values().map(|d| d.0).sum::<f64>() / count as f64;
             // A ratio of sums over documents: its error by linearisation.
-            let squares = documents.values().map(|d| (d.0 - loss * d.1 as f64).powi(2)).sum::<f64>();
+            let squares = documents
+                .values()
+                .map(|d| (d.0 - loss * d.1 as f64).powi(2))
+                .sum::<f64>();
             let n = documents.len() as f64;
             let error = (squares * n / (n - 1.0).max(1.0)).sqrt() / count as f64;
             let from = if r == 0 { 1 } else { (1 << (r - 1)) + 1 };
-            LengthLoss { from, to: 1 << r, positions: count, loss, error }
+            LengthLoss {
+                from,
+                to: 1 << r,
+                positions: count,
+                loss,
+                error,
+            }
         })
         .collect())
 }

@@ -33,7 +33,9 @@ impl HeadPass {
         let mut entropies = vec![0.0; states.nrows()];
         let mut mean_law = vec![0.0f64; vocab];
         let occurrences = block_occurrences(observation);
-        let mut block_laws = occurrences.as_ref().map(|o| RowMatrix::zeros(o.nrows(), vocab));
+        let mut block_laws = occurrences
+            .as_ref()
+            .map(|o| RowMatrix::zeros(o.nrows(), vocab));
         head.for_each_log_prob_block::<ShapeError>(states, |block| {
             let rows = block.first_row..block.first_row + block.probs.nrows();
             for (row, log_probs) in rows.clone().zip(block.log_probs.rows()) {
@@ -44,12 +46,26 @@ impl HeadPass {
                     }
                 }
             }
-            let laws = block.probs.data().par_chunks(vocab).zip(block.log_probs.data().par_chunks(vocab));
-            entropies[rows.clone()].par_iter_mut().zip(laws).for_each(|(h, (p, log_p))| {
-                let terms = p.iter().zip(log_p).map(|(&p, &l)| f64::from(p) * -f64::from(l));
-                *h = terms.sum();
-            });
-            add_weighted(&mut mean_law, &observation.weights[rows.clone()], block.probs);
+            let laws = block
+                .probs
+                .data()
+                .par_chunks(vocab)
+                .zip(block.log_probs.data().par_chunks(vocab));
+            entropies[rows.clone()]
+                .par_iter_mut()
+                .zip(laws)
+                .for_each(|(h, (p, log_p))| {
+                    let terms = p
+                        .iter()
+                        .zip(log_p)
+                        .map(|(&p, &l)| f64::from(p) * -f64::from(l));
+                    *h = terms.sum();
+                });
+            add_weighted(
+                &mut mean_law,
+                &observation.weights[rows.clone()],
+                block.probs,
+            );
             if let (Some(laws), Some(occurrences)) = (&mut block_laws, &occurrences) {
                 let weights = RowMatrix::from_fn(occurrences.nrows(), rows.len(), |b, i| {
                     occurrences.get(b, rows.start + i)
@@ -61,7 +77,12 @@ impl HeadPass {
             }
             Ok(())
         })?;
-        Ok(Self { entry_log_probs, entropies, mean_law, block_laws })
+        Ok(Self {
+            entry_log_probs,
+            entropies,
+            mean_law,
+            block_laws,
+        })
     }
 
     /// `H(p_bar) - mean H(q_j)`: the mutual information of state and token.
@@ -83,10 +104,16 @@ pub(crate) fn leave_one_out(
 ) -> Result<f64, InformationError> {
     let vocab = head.vocab_size();
     // A token that underflows to probability 0 everywhere adds nothing.
-    let log_mean: Vec<f64> =
-        pass.mean_law.iter().map(|&m| if m > 0.0 { m.ln() } else { 0.0 }).collect();
-    let inverse: Vec<f64> =
-        pass.mean_law.iter().map(|&m| if m > 0.0 { 1.0 / m } else { 0.0 }).collect();
+    let log_mean: Vec<f64> = pass
+        .mean_law
+        .iter()
+        .map(|&m| if m > 0.0 { m.ln() } else { 0.0 })
+        .collect();
+    let inverse: Vec<f64> = pass
+        .mean_law
+        .iter()
+        .map(|&m| if m > 0.0 { 1.0 / m } else { 0.0 })
+        .collect();
     let mut total = CompensatedSum::default();
     head.for_each_log_prob_block::<ShapeError>(states, |block| {
         let rows = block.first_row..block.first_row + block.probs.nrows();
@@ -94,7 +121,11 @@ pub(crate) fn leave_one_out(
             .probs
             .data()
             .par_chunks(vocab)
-            .zip(observation.weights[rows.clone()].par_iter().zip(&pass.entropies[rows]))
+            .zip(
+                observation.weights[rows.clone()]
+                    .par_iter()
+                    .zip(&pass.entropies[rows]),
+            )
             .map(|(law, (&w, &entropy))| {
                 let mut sum = 0.0;
                 for ((&q, log_m), inverse_m) in law.iter().zip(&log_mean).zip(&inverse) {
@@ -120,12 +151,17 @@ pub(crate) fn leave_one_out(
 /// `law += sum_i weights[i] probs[i]`, each token's terms in the order of the rows.
 fn add_weighted(law: &mut [f64], weights: &[f64], probs: &RowMatrix<f32>) {
     const COLUMNS: usize = 512;
-    law.par_chunks_mut(COLUMNS).enumerate().for_each(|(chunk, slots)| {
-        for (row, &w) in probs.rows().zip(weights) {
-            let part = &row[chunk * COLUMNS..chunk * COLUMNS + slots.len()];
-            slots.iter_mut().zip(part).for_each(|(slot, &p)| *slot += w * f64::from(p));
-        }
-    });
+    law.par_chunks_mut(COLUMNS)
+        .enumerate()
+        .for_each(|(chunk, slots)| {
+            for (row, &w) in probs.rows().zip(weights) {
+                let part = &row[chunk * COLUMNS..chunk * COLUMNS + slots.len()];
+                slots
+                    .iter_mut()
+                    .zip(part)
+                    .for_each(|(slot, &p)| *slot += w * f64::from(p));
+            }
+        });
 }
 
 /// Blocks x rows: how often each row occurs in each block. `None` with fewer than two blocks.

@@ -39,8 +39,14 @@ pub fn layer_readings(
     seed: u64,
     on_layer: &mut dyn FnMut(usize),
 ) -> Result<Vec<LayerReading>, InformationError> {
-    let head = observation.head.as_ref().ok_or(InformationError::NeedsModel)?;
-    let states = observation.states.as_ref().ok_or(InformationError::NeedsModel)?;
+    let head = observation
+        .head
+        .as_ref()
+        .ok_or(InformationError::NeedsModel)?;
+    let states = observation
+        .states
+        .as_ref()
+        .ok_or(InformationError::NeedsModel)?;
     let mut readings = Vec::new();
     for (layer, states) in states.layers() {
         let states = observation.readout(layer, states)?;
@@ -49,7 +55,11 @@ pub fn layer_readings(
         let cross_entropy = lawvere_core::sum((0..observation.rows()).flat_map(|row| {
             let weight = observation.weights[row];
             let logs = &pass.entry_log_probs[observation.counts.range(row)];
-            laws.row(row).1.iter().zip(logs).map(move |(p, log_q)| -weight * p * log_q)
+            laws.row(row)
+                .1
+                .iter()
+                .zip(logs)
+                .map(move |(p, log_q)| -weight * p * log_q)
         }));
         let errors = pass.block_laws.as_ref().and_then(|block_laws| {
             observation.standard_errors(seed, |replicate| {
@@ -62,7 +72,9 @@ pub fn layer_readings(
                     }
                 }
                 let weights = replicate_weights(observation, &replicate.counts);
-                Some(vec![entropy(&mean) - weighted_mean(&pass.entropies, &weights)])
+                Some(vec![
+                    entropy(&mean) - weighted_mean(&pass.entropies, &weights),
+                ])
             })
         });
         readings.push(LayerReading {

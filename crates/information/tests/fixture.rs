@@ -18,7 +18,10 @@ fn fixture() -> (Observation, Value) {
 /// States and head are float32, so 1e-5 is what can be asked.
 fn close(value: f64, expected: &Value) {
     let expected = expected.as_f64().unwrap();
-    assert!((value - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{value} {expected}");
+    assert!(
+        (value - expected).abs() <= 1e-5 * expected.abs().max(1.0),
+        "{value} {expected}"
+    );
 }
 
 #[test]
@@ -54,8 +57,15 @@ fn the_fisher_rao_spectrum_is_that_of_numpy() {
     let fisher = fisher_rao(&observation, 3).unwrap();
     let wanted = expected["fisher_rao"]["eigenvalues"].as_array().unwrap();
     assert_eq!(fisher.eigenvalues.len(), wanted.len());
-    fisher.eigenvalues.iter().zip(wanted).for_each(|(value, wanted)| close(*value, wanted));
-    close(fisher.effective_rank, &expected["fisher_rao"]["effective_rank"]);
+    fisher
+        .eigenvalues
+        .iter()
+        .zip(wanted)
+        .for_each(|(value, wanted)| close(*value, wanted));
+    close(
+        fisher.effective_rank,
+        &expected["fisher_rao"]["effective_rank"],
+    );
     close(fisher.anisotropy, &expected["fisher_rao"]["anisotropy"]);
     let first = &fisher.directions[0];
     assert!(first.raised.iter().all(|t| t.1 > 0.0) && first.lowered.iter().all(|t| t.1 < 0.0));
@@ -79,7 +89,11 @@ fn divergence_of_step(observation: &Observation, step: &[f64]) -> f64 {
     };
     let (p, q) = (laws(&moved), laws(states));
     let kl = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
-    p.iter().zip(&q).zip(&observation.weights).map(|((p, q), w)| w * kl(p, q)).sum()
+    p.iter()
+        .zip(&q)
+        .zip(&observation.weights)
+        .map(|((p, q), w)| w * kl(p, q))
+        .sum()
 }
 
 #[test]
@@ -91,13 +105,22 @@ fn a_small_step_diverges_as_half_the_metric() {
     let epsilon = 0.02;
     let total: f64 = (0..d)
         .map(|k| {
-            let step = |sign: f64| (0..d).map(|i| sign * epsilon * f64::from(i == k)).collect::<Vec<_>>();
+            let step = |sign: f64| {
+                (0..d)
+                    .map(|i| sign * epsilon * f64::from(i == k))
+                    .collect::<Vec<_>>()
+            };
             // The mean over both signs cancels the cubic term.
-            (divergence_of_step(&observation, &step(1.0)) + divergence_of_step(&observation, &step(-1.0))) / 2.0
+            (divergence_of_step(&observation, &step(1.0))
+                + divergence_of_step(&observation, &step(-1.0)))
+                / 2.0
         })
         .sum();
     let predicted = epsilon * epsilon / 2.0 * fisher.trace;
-    assert!((total / predicted - 1.0).abs() < 1e-2, "{total} {predicted}");
+    assert!(
+        (total / predicted - 1.0).abs() < 1e-2,
+        "{total} {predicted}"
+    );
 }
 
 #[test]
@@ -105,7 +128,11 @@ fn documents_give_standard_errors_that_shrink_to_nothing_when_all_are_alike() {
     let (mut observation, _) = fixture();
     let entries = observation.counts.nnz();
     let split = |shares: &dyn Fn(u64, usize) -> u64| {
-        let mut split = BlockSplit { indptr: vec![0], blocks: vec![], counts: vec![] };
+        let mut split = BlockSplit {
+            indptr: vec![0],
+            blocks: vec![],
+            counts: vec![],
+        };
         for (k, &count) in observation.counts.values().iter().enumerate() {
             let first = shares(count, k);
             for (block, part) in [(0, first), (1, count - first)] {
@@ -123,7 +150,12 @@ fn documents_give_standard_errors_that_shrink_to_nothing_when_all_are_alike() {
     let even = BlockSplit {
         indptr: (0..=entries as u64).map(|k| 2 * k).collect(),
         blocks: [0, 1].repeat(entries),
-        counts: observation.counts.values().iter().flat_map(|&c| [c as u32 / 2; 2]).collect(),
+        counts: observation
+            .counts
+            .values()
+            .iter()
+            .flat_map(|&c| [c as u32 / 2; 2])
+            .collect(),
     };
     observation.blocks = Some(even);
     let alike = likelihood(&observation, 1).unwrap();
@@ -132,7 +164,13 @@ fn documents_give_standard_errors_that_shrink_to_nothing_when_all_are_alike() {
     assert!(information[1].information_error.unwrap() < 1e-6);
     observation.counts = observation.counts.map(|_, c| c / 2);
     observation.blocks = Some(uneven);
-    assert!(likelihood(&observation, 1).unwrap().cross_entropy_error.unwrap() > 0.01);
+    assert!(
+        likelihood(&observation, 1)
+            .unwrap()
+            .cross_entropy_error
+            .unwrap()
+            > 0.01
+    );
 }
 
 #[test]
@@ -142,11 +180,16 @@ fn an_outcome_the_model_does_not_have_is_named() {
     let mut counts = lawvere_core::SparseRows::new(vocab as usize + 1);
     counts.push_row([(3, 1), (vocab, 2)]).unwrap();
     for (tokens, values) in observation.counts.rows().skip(1) {
-        counts.push_row(tokens.iter().copied().zip(values.iter().copied())).unwrap();
+        counts
+            .push_row(tokens.iter().copied().zip(values.iter().copied()))
+            .unwrap();
     }
     observation.counts = counts;
     let error = likelihood(&observation, 0).unwrap_err();
-    assert!(matches!(error, InformationError::NotAbsolutelyContinuous { .. }));
+    assert!(matches!(
+        error,
+        InformationError::NotAbsolutelyContinuous { .. }
+    ));
     assert!(error.to_string().contains("end of document"), "{error}");
 }
 
@@ -159,5 +202,8 @@ fn what_an_observation_does_not_hold_is_named() {
     observation.head.as_mut().unwrap().soft_cap = Some(30.0);
     assert_eq!(fisher_rao(&observation, 0), Err(InformationError::SoftCap));
     observation.states = None;
-    assert_eq!(fisher_rao(&observation, 0), Err(InformationError::NeedsModel));
+    assert_eq!(
+        fisher_rao(&observation, 0),
+        Err(InformationError::NeedsModel)
+    );
 }

@@ -15,7 +15,10 @@ use thiserror::Error;
 #[allow(missing_docs)]
 pub enum RunError {
     #[error("{path}: {source}", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{0}")]
     Usage(String),
     #[error("{path}: the checkpoint folder has no tokenizer.json, so texts cannot be read; put the model's tokenizer beside its weights", path = path.display())]

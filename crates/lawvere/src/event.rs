@@ -5,7 +5,12 @@ pub enum Event {
     /// A new part begins.
     Part(String),
     /// What the next part will take, before it begins.
-    Estimate { tokens: usize, seconds: f64, memory: u64, disk: u64 },
+    Estimate {
+        tokens: usize,
+        seconds: f64,
+        memory: u64,
+        disk: u64,
+    },
     /// How far the part is.
     Progress { done: usize, total: usize },
 }

@@ -23,15 +23,24 @@ pub struct PrefixTexts {
 ///
 /// # Errors
 /// A corpus without tokens.
-pub fn prefix_texts(space: &TextSpace, length: usize, size: usize) -> Result<PrefixTexts, RunError> {
-    let options =
-        ContextOptions { document_end: DocumentEnd::Outcome, top: Some(size), blocks: None };
+pub fn prefix_texts(
+    space: &TextSpace,
+    length: usize,
+    size: usize,
+) -> Result<PrefixTexts, RunError> {
+    let options = ContextOptions {
+        document_end: DocumentEnd::Outcome,
+        top: Some(size),
+        blocks: None,
+    };
     let mut all: Vec<(u64, Vec<u32>)> = Vec::new();
     for order in 1..=length.min(space.longest_document()) {
         let table = space.contexts(order, 1, &options)?;
         all.extend((0..table.len()).map(|i| (table.occurrences[i], table.context(i).to_vec())));
     }
-    all.sort_unstable_by(|a, b| (Reverse(a.0), a.1.len(), &a.1).cmp(&(Reverse(b.0), b.1.len(), &b.1)));
+    all.sort_unstable_by(|a, b| {
+        (Reverse(a.0), a.1.len(), &a.1).cmp(&(Reverse(b.0), b.1.len(), &b.1))
+    });
     all.truncate(size);
     let mut place: HashMap<&[u32], usize> = HashMap::new();
     let mut parents = Vec::with_capacity(all.len());
@@ -40,7 +49,11 @@ pub fn prefix_texts(space: &TextSpace, length: usize, size: usize) -> Result<Pre
         place.insert(text, i);
     }
     let (counts, texts) = all.into_iter().unzip();
-    Ok(PrefixTexts { texts, parents, counts })
+    Ok(PrefixTexts {
+        texts,
+        parents,
+        counts,
+    })
 }
 
 impl PrefixTexts {
@@ -67,7 +80,9 @@ impl PrefixTexts {
         inner.dedup();
         let mut children: HashMap<usize, Vec<usize>> = HashMap::new();
         for (i, parent) in self.parents.iter().enumerate() {
-            parent.iter().for_each(|&p| children.entry(p).or_default().push(i));
+            parent
+                .iter()
+                .for_each(|&p| children.entry(p).or_default().push(i));
         }
         let batch = ContextBatch::of_contexts(inner.iter().map(|&i| self.texts[i].as_slice()));
         let mut log_probs = vec![0.0; self.texts.len()];
@@ -116,7 +131,10 @@ mod tests {
             }
         }
         let kernel = DataKernel::new(&space, Unseen::Strict);
-        let (counted, read) = (texts.corpus_forest().unwrap(), texts.model_forest(&kernel).unwrap());
+        let (counted, read) = (
+            texts.corpus_forest().unwrap(),
+            texts.model_forest(&kernel).unwrap(),
+        );
         for i in 0..12 {
             assert!((counted.edge_distance(i) - read.edge_distance(i)).abs() < 1e-6);
         }

@@ -78,7 +78,10 @@ pub(crate) fn make(
     }
     on_event(Event::Part(format!("{what}: {} rows", draft.rows())));
     let mut on_progress = |p: lawvere_observe::Progress| {
-        on_event(Event::Progress { done: p.done, total: p.total });
+        on_event(Event::Progress {
+            done: p.done,
+            total: p.total,
+        });
     };
     Ok(observer.make(draft, out, &mut on_progress)?)
 }

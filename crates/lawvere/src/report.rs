@@ -70,15 +70,21 @@ pub fn report(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Report, RunError> {
     let start = Instant::now();
-    let mut clock = Clock { last: start, parts: Vec::new() };
-    let io = |path: &Path, source| RunError::Io { path: path.to_owned(), source };
+    let mut clock = Clock {
+        last: start,
+        parts: Vec::new(),
+    };
+    let io = |path: &Path, source| RunError::Io {
+        path: path.to_owned(),
+        source,
+    };
     std::fs::create_dir_all(out).map_err(|e| io(out, e))?;
 
     on_event(Event::Part(format!("loading {}", options.model.display())));
     let model = LanguageModel::open(&options.model)?;
-    let tokenizer = model
-        .tokenizer()
-        .ok_or_else(|| RunError::NoTokenizer { path: options.model.clone() })?;
+    let tokenizer = model.tokenizer().ok_or_else(|| RunError::NoTokenizer {
+        path: options.model.clone(),
+    })?;
     clock.part("loading the model");
 
     let index_folder = out.join("index");
@@ -93,11 +99,18 @@ pub fn report(
         document_end: DocumentEnd::Dropped,
     };
     let draft = observer.contexts(&plan)?;
-    let head_pass = 2.0 * draft.rows() as f64 * (model.vocab_size() * model.config().hidden_size) as f64;
+    let head_pass =
+        2.0 * draft.rows() as f64 * (model.vocab_size() * model.config().hidden_size) as f64;
     let passes = 2.0 * draft.layers().len() as f64 + PASSES_BESIDE_LAYERS;
     let folder = out.join("observation");
-    let observation =
-        make(&observer, &draft, &folder, "reading contexts", passes * head_pass, on_event)?;
+    let observation = make(
+        &observer,
+        &draft,
+        &folder,
+        "reading contexts",
+        passes * head_pass,
+        on_event,
+    )?;
     clock.part("reading the contexts");
 
     let plan = PositionPlan {
@@ -108,7 +121,14 @@ pub fn report(
     let last = Observer::new(&space, Some(&model), &Layers::Last)?;
     let draft = last.positions(&plan)?;
     let folder = out.join("running-text");
-    let positions = make(&last, &draft, &folder, "reading running text", 0.0, on_event)?;
+    let positions = make(
+        &last,
+        &draft,
+        &folder,
+        "reading running text",
+        0.0,
+        on_event,
+    )?;
     clock.part("reading running text");
 
     on_event(Event::Part("metric lens".into()));
@@ -141,11 +161,17 @@ pub fn report(
         schema: "lawvere-report/1".into(),
         corpus: corpus_facts(&space, &observation),
         model: model_facts(&model),
-        choice: observation.info.provenance.as_ref().map_or(String::new(), |p| p.choice.clone()),
+        choice: observation
+            .info
+            .provenance
+            .as_ref()
+            .map_or(String::new(), |p| p.choice.clone()),
         order: options.order,
-        caveats: caveats(&model),
+        caveats: caveats(&model, &information),
         token_labels: token_labels(&observation, &supports, &information),
-        context_labels: (0..observation.rows()).map(|row| observation.row_label(row)).collect(),
+        context_labels: (0..observation.rows())
+            .map(|row| observation.row_label(row))
+            .collect(),
         metric,
         geometry,
         information,
@@ -176,7 +202,8 @@ struct Clock {
 impl Clock {
     fn part(&mut self, name: &str) {
         let now = Instant::now();
-        self.parts.push((name.into(), (now - self.last).as_secs_f64()));
+        self.parts
+            .push((name.into(), (now - self.last).as_secs_f64()));
         self.last = now;
     }
 }
@@ -225,7 +252,10 @@ fn information_page(
     let mut done = 0;
     let readings = layer_readings(contexts, options.seed, &mut |_| {
         done += 1;
-        on_event(Event::Progress { done, total: layers });
+        on_event(Event::Progress {
+            done,
+            total: layers,
+        });
     })?;
     let running = likelihood(positions, options.seed)?;
     let documents = match &positions.contexts {
@@ -241,7 +271,11 @@ fn information_page(
         readings,
         fisher: fisher_rao(contexts, SHOWN_CONCEPTS)?,
         running: RunningText {
-            choice: positions.info.provenance.as_ref().map_or(String::new(), |p| p.choice.clone()),
+            choice: positions
+                .info
+                .provenance
+                .as_ref()
+                .map_or(String::new(), |p| p.choice.clone()),
             positions: positions.rows(),
             documents,
             by_length: loss_by_prefix_length(positions, &running)?,
@@ -252,11 +286,25 @@ fn information_page(
 
 fn corpus_facts(space: &TextSpace, observation: &Observation) -> CorpusFacts {
     let info = space.info();
-    let name = |p: &PathBuf| p.file_name().unwrap_or(p.as_os_str()).to_string_lossy().into_owned();
+    let name = |p: &PathBuf| {
+        p.file_name()
+            .unwrap_or(p.as_os_str())
+            .to_string_lossy()
+            .into_owned()
+    };
     let provenance = observation.info.provenance.as_ref();
     CorpusFacts {
-        name: info.corpus_paths.iter().map(name).collect::<Vec<_>>().join(", "),
-        paths: info.corpus_paths.iter().map(|p| p.display().to_string()).collect(),
+        name: info
+            .corpus_paths
+            .iter()
+            .map(name)
+            .collect::<Vec<_>>()
+            .join(", "),
+        paths: info
+            .corpus_paths
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect(),
         bytes: info.bytes,
         documents: info.documents,
         document_unit: match info.document_unit {
@@ -284,9 +332,21 @@ fn model_facts(model: &LanguageModel) -> ModelFacts {
 }
 
 /// What a reader should hold against these particular figures.
-fn caveats(model: &LanguageModel) -> Vec<String> {
+fn caveats(model: &LanguageModel, information: &InformationPage) -> Vec<String> {
     let origin = model.origin();
     let mut out = Vec::new();
+    if model.config().bos.is_none() {
+        let first = information.running.by_length.first().filter(|l| l.to == 1);
+        let cold = first.map_or(String::new(), |first| {
+            format!(
+                " On running text its loss after a single token is {:.2} nats, over all positions {:.2}: distances from one-token texts measure this cold start as much as the language.",
+                first.loss, information.running.likelihood.cross_entropy
+            )
+        });
+        out.push(format!(
+            "The checkpoint puts no beginning-of-text token before a text, so the tokens of a context are all the model reads.{cold}"
+        ));
+    }
     if origin.chat_template {
         out.push(
             "The checkpoint carries a chat template: it was tuned on conversations, and its laws on plain text are not those of the base model it came from.".into(),
@@ -294,9 +354,14 @@ fn caveats(model: &LanguageModel) -> Vec<String> {
     }
     let exact = ["F32", "F16", "BF16"];
     let stored = origin.storage.iter();
-    let quantised: Vec<_> = stored.filter(|(kind, _)| !exact.contains(&kind.as_str())).collect();
+    let quantised: Vec<_> = stored
+        .filter(|(kind, _)| !exact.contains(&kind.as_str()))
+        .collect();
     if !quantised.is_empty() {
-        let kinds: Vec<_> = quantised.iter().map(|(kind, n)| format!("{n} in {kind}")).collect();
+        let kinds: Vec<_> = quantised
+            .iter()
+            .map(|(kind, n)| format!("{n} in {kind}"))
+            .collect();
         out.push(format!(
             "The weights are quantised ({} of {} tensors: {}); they are dequantised to float32 before use, so the figures are those of the quantised model, not of the original.",
             quantised.iter().map(|(_, n)| **n).sum::<usize>(),
@@ -316,15 +381,29 @@ fn token_labels(
     information: &InformationPage,
 ) -> BTreeMap<u32, String> {
     let directions = information.fisher.directions.iter();
-    let named = directions.flat_map(|d| d.raised.iter().chain(&d.lowered)).map(|(token, _)| *token);
-    supports.tokens.iter().copied().chain(named).map(|t| (t, observation.token_label(t))).collect()
+    let named = directions
+        .flat_map(|d| d.raised.iter().chain(&d.lowered))
+        .map(|(token, _)| *token);
+    supports
+        .tokens
+        .iter()
+        .copied()
+        .chain(named)
+        .map(|t| (t, observation.token_label(t)))
+        .collect()
 }
 
 fn write_page(report: &Report, out: &Path) -> Result<(), RunError> {
     let rendered = render(report).map_err(|e| RunError::Report(e.to_string()))?;
     let data = out.join("data");
-    std::fs::create_dir_all(&data).map_err(|source| RunError::Io { path: data.clone(), source })?;
-    let tables = rendered.tables.into_iter().map(|(name, text)| (data.join(name), text));
+    std::fs::create_dir_all(&data).map_err(|source| RunError::Io {
+        path: data.clone(),
+        source,
+    })?;
+    let tables = rendered
+        .tables
+        .into_iter()
+        .map(|(name, text)| (data.join(name), text));
     let files = tables.chain([
         (out.join("report.json"), rendered.json),
         // Last: a page that is there has all its data.

@@ -63,7 +63,11 @@ fn attend_rows(
     scores: &mut [f32],
     target: &mut [f32],
 ) {
-    let HeadLayout { heads, kv_heads, head_dim } = layout;
+    let HeadLayout {
+        heads,
+        kv_heads,
+        head_dim,
+    } = layout;
     let (row, out_row) = (layout.row(), heads * head_dim);
     let rows = target.len() / out_row;
     let kv_head = head / (heads / kv_heads);
@@ -137,7 +141,11 @@ mod tests {
 
     /// The definition, in f64, one query at a time.
     fn reference(qkv: &[f32], windows: &[usize], layout: HeadLayout) -> Vec<f64> {
-        let HeadLayout { heads, kv_heads, head_dim } = layout;
+        let HeadLayout {
+            heads,
+            kv_heads,
+            head_dim,
+        } = layout;
         let row = layout.row();
         let mut out = Vec::new();
         let mut base = 0;
@@ -149,14 +157,18 @@ mod tests {
                         f64::from(qkv[(base + t) * row + column * head_dim + c])
                     };
                     let score = |j: usize| {
-                        (0..head_dim).map(|c| at(i, head, c) * at(j, heads + kv, c)).sum::<f64>()
+                        (0..head_dim)
+                            .map(|c| at(i, head, c) * at(j, heads + kv, c))
+                            .sum::<f64>()
                             / (head_dim as f64).sqrt()
                     };
                     let weights: Vec<f64> = (0..=i).map(|j| score(j).exp()).collect();
                     let total: f64 = weights.iter().sum();
                     out.extend((0..head_dim).map(|c| {
                         let terms = weights.iter().enumerate();
-                        terms.map(|(j, w)| w / total * at(j, heads + kv_heads + kv, c)).sum::<f64>()
+                        terms
+                            .map(|(j, w)| w / total * at(j, heads + kv_heads + kv, c))
+                            .sum::<f64>()
                     }));
                 }
             }
@@ -167,7 +179,11 @@ mod tests {
 
     #[test]
     fn tiles_give_what_the_definition_gives() {
-        let layout = HeadLayout { heads: 4, kv_heads: 2, head_dim: 8 };
+        let layout = HeadLayout {
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 8,
+        };
         let windows = [1, 3, 64, 65, 200, 300];
         let tokens: usize = windows.iter().sum();
         let mut state = 7u32;

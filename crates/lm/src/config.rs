@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 /// Architectures that load, for error messages.
-pub(crate) const SUPPORTED: &str = "llama (GGUF: general.architecture = llama; Hugging Face: model_type = llama)";
+pub(crate) const SUPPORTED: &str =
+    "llama (GGUF: general.architecture = llama; Hugging Face: model_type = llama)";
 
 /// The shape of a decoder-only transformer of the Llama family: RMS norms before each sub-layer,
 /// rotary positions, grouped heads, gated SiLU feed-forward, no biases.

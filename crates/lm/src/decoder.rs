@@ -31,11 +31,18 @@ impl Decoder {
         let inverse_frequencies = (0..d / 2)
             .map(|i| 1.0 / config.rope_theta.powf((2 * i) as f32 / d as f32))
             .collect();
-        Self { config, weights, inverse_frequencies }
+        Self {
+            config,
+            weights,
+            inverse_frequencies,
+        }
     }
 
     pub fn head(&self) -> &RowMatrix<f32> {
-        self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
+        self.weights
+            .head
+            .as_ref()
+            .unwrap_or(&self.weights.embedding)
     }
 
     /// Hands the kept rows of every layer in `wanted` (increasing; 0 embeddings, `layers` the
@@ -50,7 +57,8 @@ impl Decoder {
         let (count, d) = (batch.tokens.len(), config.hidden_size);
         let mut x = RowMatrix::zeros(count, d);
         for (i, &token) in batch.tokens.iter().enumerate() {
-            x.row_mut(i).copy_from_slice(self.weights.embedding.row(token as usize));
+            x.row_mut(i)
+                .copy_from_slice(self.weights.embedding.row(token as usize));
         }
         let layout = HeadLayout {
             heads: config.heads,
@@ -68,9 +76,22 @@ impl Decoder {
             gated: RowMatrix::zeros(count, config.feed_forward_size),
         };
         for &layer in wanted {
-            let done = wanted.iter().take_while(|&&l| l < layer).last().copied().unwrap_or(0);
+            let done = wanted
+                .iter()
+                .take_while(|&&l| l < layer)
+                .last()
+                .copied()
+                .unwrap_or(0);
             for block in &self.weights.blocks[done..layer] {
-                self.block(block, layout, batch, &positions, &rotations, &mut x, &mut scratch)?;
+                self.block(
+                    block,
+                    layout,
+                    batch,
+                    &positions,
+                    &rotations,
+                    &mut x,
+                    &mut scratch,
+                )?;
             }
             let mut kept = RowMatrix::zeros(batch.keep.len(), d);
             for (i, &row) in batch.keep.iter().enumerate() {
@@ -95,37 +116,60 @@ impl Decoder {
         x: &mut RowMatrix<f32>,
         scratch: &mut Scratch,
     ) -> Result<(), ShapeError> {
-        let Scratch { normed, qkv, attended, gate_up, gated } = scratch;
+        let Scratch {
+            normed,
+            qkv,
+            attended,
+            gate_up,
+            gated,
+        } = scratch;
         normed.data_mut().copy_from_slice(x.data());
         block.attention_norm.apply(normed)?;
         matmul(qkv.view_mut(), normed.view(), block.qkv.view().transpose());
         let half = layout.head_dim / 2;
-        qkv.data_mut().par_chunks_mut(layout.row()).zip(positions).for_each(|(row, &position)| {
-            let angles = &rotations[position * half..(position + 1) * half];
-            let rotated = (layout.heads + layout.kv_heads) * layout.head_dim;
-            for head in row[..rotated].chunks_exact_mut(layout.head_dim) {
-                let (first, second) = head.split_at_mut(half);
-                for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(angles) {
-                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+        qkv.data_mut()
+            .par_chunks_mut(layout.row())
+            .zip(positions)
+            .for_each(|(row, &position)| {
+                let angles = &rotations[position * half..(position + 1) * half];
+                let rotated = (layout.heads + layout.kv_heads) * layout.head_dim;
+                for head in row[..rotated].chunks_exact_mut(layout.head_dim) {
+                    let (first, second) = head.split_at_mut(half);
+                    for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(angles) {
+                        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                    }
                 }
-            }
-        });
+            });
         attend(qkv.data(), &batch.windows, layout, attended.data_mut());
-        matmul(normed.view_mut(), attended.view(), block.attention_output.view().transpose());
+        matmul(
+            normed.view_mut(),
+            attended.view(),
+            block.attention_output.view().transpose(),
+        );
         add(x, normed);
         normed.data_mut().copy_from_slice(x.data());
         block.feed_forward_norm.apply(normed)?;
-        matmul(gate_up.view_mut(), normed.view(), block.gate_up.view().transpose());
+        matmul(
+            gate_up.view_mut(),
+            normed.view(),
+            block.gate_up.view().transpose(),
+        );
         let width = gated.ncols();
-        gated.data_mut().par_chunks_mut(width).zip(gate_up.data().par_chunks(2 * width)).for_each(
-            |(out, both)| {
+        gated
+            .data_mut()
+            .par_chunks_mut(width)
+            .zip(gate_up.data().par_chunks(2 * width))
+            .for_each(|(out, both)| {
                 let (gate, up) = both.split_at(width);
                 for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
                     *out = g / (1.0 + (-g).exp()) * u;
                 }
-            },
+            });
+        matmul(
+            normed.view_mut(),
+            gated.view(),
+            block.down.view().transpose(),
         );
-        matmul(normed.view_mut(), gated.view(), block.down.view().transpose());
         add(x, normed);
         Ok(())
     }
@@ -152,5 +196,8 @@ struct Scratch {
 }
 
 fn add(x: &mut RowMatrix<f32>, delta: &RowMatrix<f32>) {
-    x.data_mut().iter_mut().zip(delta.data()).for_each(|(x, d)| *x += d);
+    x.data_mut()
+        .iter_mut()
+        .zip(delta.data())
+        .for_each(|(x, d)| *x += d);
 }

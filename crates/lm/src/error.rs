@@ -8,23 +8,40 @@ use thiserror::Error;
 #[allow(missing_docs)]
 pub enum LmError {
     #[error("{path}: {source}", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{path}: {what}", path = path.display())]
     Checkpoint { path: PathBuf, what: String },
     #[error("{path}: the architecture `{found}` is not supported; supported: {supported}", path = path.display())]
-    Architecture { path: PathBuf, found: String, supported: &'static str },
+    Architecture {
+        path: PathBuf,
+        found: String,
+        supported: &'static str,
+    },
     #[error("{path}: the tokenizer has {tokenizer} tokens, the model {model}: they do not belong together", path = path.display())]
-    TokenizerMismatch { path: PathBuf, tokenizer: usize, model: usize },
+    TokenizerMismatch {
+        path: PathBuf,
+        tokenizer: usize,
+        model: usize,
+    },
     #[error(transparent)]
     Token(#[from] TokenError),
 }
 
 impl LmError {
     pub(crate) fn checkpoint(path: &Path, what: impl Into<String>) -> Self {
-        Self::Checkpoint { path: path.to_owned(), what: what.into() }
+        Self::Checkpoint {
+            path: path.to_owned(),
+            what: what.into(),
+        }
     }
 
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
     }
 }

@@ -43,7 +43,9 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
     if rotated.is_some_and(|r| r as usize != head_dim) {
         return Err(LmError::checkpoint(
             gguf.path(),
-            format!("it rotates {rotated:?} of {head_dim} dimensions of a head; only all are supported"),
+            format!(
+                "it rotates {rotated:?} of {head_dim} dimensions of a head; only all are supported"
+            ),
         ));
     }
     let bos = gguf.integer("tokenizer.ggml.bos_token_id")?;
@@ -59,7 +61,9 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
         head_dim,
         feed_forward_size: required("llama.feed_forward_length")?,
         rope_theta: gguf.float("llama.rope.freq_base")?.unwrap_or(10_000.0) as f32,
-        norm_eps: gguf.float("llama.attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5) as f32,
+        norm_eps: gguf
+            .float("llama.attention.layer_norm_rms_epsilon")?
+            .unwrap_or(1e-5) as f32,
         context_length: required("llama.context_length")?,
         tied_head: !gguf.tensors().contains_key("output.weight"),
         bos: bos.filter(|_| adds_bos).map(|b| b as u32),
@@ -90,7 +94,11 @@ pub(crate) struct GgufTensors<'a> {
 impl<'a> GgufTensors<'a> {
     pub fn new(gguf: &'a Gguf, config: &DecoderConfig) -> Self {
         let left = gguf.tensors().keys().map(String::as_str).collect();
-        Self { gguf, head_dim: config.head_dim, left }
+        Self {
+            gguf,
+            head_dim: config.head_dim,
+            left,
+        }
     }
 
     fn error(&self, what: String) -> LmError {
@@ -111,7 +119,10 @@ impl TensorSource for GgufTensors<'_> {
             )));
         }
         let dtype = dtype(info.dtype).ok_or_else(|| {
-            self.error(format!("the tensor `{name}` has the unsupported ggml type {}", info.dtype))
+            self.error(format!(
+                "the tensor `{name}` has the unsupported ggml type {}",
+                info.dtype
+            ))
         })?;
         let elements: usize = shape.iter().product();
         let row = shape.last().copied().unwrap_or(1);
@@ -138,9 +149,9 @@ impl TensorSource for GgufTensors<'_> {
 
     fn finish(self) -> Result<(), LmError> {
         match self.left.first() {
-            Some(name) => {
-                Err(self.error(format!("it holds the tensor `{name}`, which a llama model has no use for")))
-            }
+            Some(name) => Err(self.error(format!(
+                "it holds the tensor `{name}`, which a llama model has no use for"
+            ))),
             None => Ok(()),
         }
     }

@@ -49,7 +49,11 @@ impl LanguageModel {
     /// Files that are missing, truncated or inconsistent; an architecture or tokenizer that is not
     /// supported; a tokenizer with more tokens than the model.
     pub fn open(path: &Path) -> Result<Self, LmError> {
-        let model = if path.is_dir() { Self::open_folder(path)? } else { Self::open_gguf(path)? };
+        let model = if path.is_dir() {
+            Self::open_folder(path)?
+        } else {
+            Self::open_gguf(path)?
+        };
         let limit = model.decoder.config.vocab_size;
         match &model.tokenizer {
             Some(t) if t.vocab_size() > limit => Err(LmError::TokenizerMismatch {
@@ -67,7 +71,9 @@ impl LanguageModel {
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
         let weights = Weights::load(&config, GgufTensors::new(&gguf, &config))?;
         let origin = Origin {
-            name: gguf.string("general.name").map_or_else(|_| file_name(path), str::to_owned),
+            name: gguf
+                .string("general.name")
+                .map_or_else(|_| file_name(path), str::to_owned),
             storage: crate::gguf::storage(&gguf),
             chat_template: gguf.metadata().contains_key("tokenizer.chat_template"),
         };
@@ -92,7 +98,8 @@ impl LanguageModel {
         };
         let weights = Weights::load(&config, tensors)?;
         let mut hashes = String::new();
-        for (file, _) in &maps {
+        let config_file = path.join("config.json");
+        for file in maps.iter().map(|(file, _)| file).chain([&config_file]) {
             hashes += &sha256_of_file(file).map_err(|e| LmError::io(file, e))?;
         }
         let has_tokenizer = path.join("tokenizer.json").exists();
@@ -120,7 +127,8 @@ impl LanguageModel {
         self.tokenizer.as_ref()
     }
 
-    /// The SHA-256 of the checkpoint file (of the concatenated hashes of several).
+    /// The SHA-256 of the checkpoint file; of a folder, that of its files' concatenated hashes
+    /// (weights, then `config.json`).
     pub fn identity(&self) -> &str {
         &self.identity
     }
@@ -160,7 +168,11 @@ impl LanguageModel {
             }
             if let Some(&token) = tokens.iter().find(|&&t| t as usize >= config.vocab_size) {
                 let vocab_size = config.vocab_size;
-                return Err(KernelError::TokenOutOfRange { window: index, token, vocab_size });
+                return Err(KernelError::TokenOutOfRange {
+                    window: index,
+                    token,
+                    vocab_size,
+                });
             }
             if bos == 0 && window.positions.first() == Some(&0) {
                 return Err(KernelError::EmptyContext { window: index });
@@ -170,14 +182,22 @@ impl LanguageModel {
             }
             let full = |b: &Batch| b.tokens.len() + length > TOKENS_AT_ONCE;
             if batches.last().is_none_or(full) {
-                batches.push(Batch { tokens: Vec::new(), windows: Vec::new(), keep: Vec::new() });
+                batches.push(Batch {
+                    tokens: Vec::new(),
+                    windows: Vec::new(),
+                    keep: Vec::new(),
+                });
             }
-            let Some(batch) = batches.last_mut() else { continue };
+            let Some(batch) = batches.last_mut() else {
+                continue;
+            };
             let start = batch.tokens.len() + bos;
             batch.tokens.extend(config.bos);
             batch.tokens.extend_from_slice(tokens);
             batch.windows.push(length);
-            batch.keep.extend(window.positions.iter().map(|&p| start + p as usize - 1));
+            batch
+                .keep
+                .extend(window.positions.iter().map(|&p| start + p as usize - 1));
         }
         Ok(batches)
     }
@@ -185,7 +205,8 @@ impl LanguageModel {
 
 fn file_name(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    path.file_name()
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
 impl NextToken for LanguageModel {
@@ -201,11 +222,16 @@ impl NextToken for LanguageModel {
         let mut first = 0;
         for batch in self.batches(contexts)? {
             let mut states = None;
-            self.decoder.forward(&batch, &[self.last_layer().0], |_, s| states = Some(s))?;
+            self.decoder
+                .forward(&batch, &[self.last_layer().0], |_, s| states = Some(s))?;
             let Some(states) = states else { continue };
-            self.head().for_each_log_prob_block::<KernelError>(&states, |block| {
-                visit(first + block.first_row, LogProbs::Dense(block.log_probs.clone()))
-            })?;
+            self.head()
+                .for_each_log_prob_block::<KernelError>(&states, |block| {
+                    visit(
+                        first + block.first_row,
+                        LogProbs::Dense(block.log_probs.clone()),
+                    )
+                })?;
             first += states.nrows();
         }
         Ok(())
@@ -224,14 +250,19 @@ impl Factored for LanguageModel {
     ) -> Result<Vec<RowMatrix<f32>>, KernelError> {
         let last = self.last_layer().0;
         if let Some(unknown) = layers.iter().find(|l| l.0 > last) {
-            return Err(KernelError::UnknownLayer { layer: unknown.0, last });
+            return Err(KernelError::UnknownLayer {
+                layer: unknown.0,
+                last,
+            });
         }
         let mut wanted: Vec<usize> = layers.iter().map(|l| l.0).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let d = self.config().hidden_size;
-        let mut states: Vec<RowMatrix<f32>> =
-            layers.iter().map(|_| RowMatrix::zeros(contexts.rows(), d)).collect();
+        let mut states: Vec<RowMatrix<f32>> = layers
+            .iter()
+            .map(|_| RowMatrix::zeros(contexts.rows(), d))
+            .collect();
         let mut first = 0;
         for batch in self.batches(contexts)? {
             let rows = batch.keep.len();
@@ -246,6 +277,10 @@ impl Factored for LanguageModel {
     }
 
     fn head(&self) -> HeadRef<'_> {
-        HeadRef { weight: self.decoder.head().view(), bias: None, soft_cap: None }
+        HeadRef {
+            weight: self.decoder.head().view(),
+            bias: None,
+            soft_cap: None,
+        }
     }
 }

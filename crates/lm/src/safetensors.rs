@@ -51,14 +51,24 @@ pub(crate) fn config(folder: &Path) -> Result<DecoderConfig, LmError> {
     let raw: RawConfig = read_json(&path)?;
     let found = raw.model_type.unwrap_or_else(|| "unnamed".into());
     if found != "llama" {
-        return Err(LmError::Architecture { path, found, supported: SUPPORTED });
+        return Err(LmError::Architecture {
+            path,
+            found,
+            supported: SUPPORTED,
+        });
     }
     let unsupported = |what: &str| {
-        Err(LmError::checkpoint(&path, format!("{what}, which is not supported")))
+        Err(LmError::checkpoint(
+            &path,
+            format!("{what}, which is not supported"),
+        ))
     };
     let rope = [&raw.rope_parameters, &raw.rope_scaling];
     for parameters in rope.into_iter().flatten() {
-        let kind = parameters.rope_type.as_ref().or(parameters.old_type.as_ref());
+        let kind = parameters
+            .rope_type
+            .as_ref()
+            .or(parameters.old_type.as_ref());
         if kind.is_some_and(|k| k != "default") {
             return unsupported("it scales its rotary positions");
         }
@@ -74,14 +84,19 @@ pub(crate) fn config(folder: &Path) -> Result<DecoderConfig, LmError> {
     };
     let hidden_size = required(raw.hidden_size, "hidden_size")?;
     let heads = required(raw.num_attention_heads, "num_attention_heads")?;
-    let theta = raw.rope_theta.or(raw.rope_parameters.and_then(|r| r.rope_theta));
+    let theta = raw
+        .rope_theta
+        .or(raw.rope_parameters.and_then(|r| r.rope_theta));
     let mut config = DecoderConfig {
         vocab_size: required(raw.vocab_size, "vocab_size")?,
         hidden_size,
         layers: required(raw.num_hidden_layers, "num_hidden_layers")?,
         heads,
         kv_heads: raw.num_key_value_heads.unwrap_or(heads),
-        head_dim: raw.head_dim.or_else(|| hidden_size.checked_div(heads)).unwrap_or(0),
+        head_dim: raw
+            .head_dim
+            .or_else(|| hidden_size.checked_div(heads))
+            .unwrap_or(0),
         feed_forward_size: required(raw.intermediate_size, "intermediate_size")?,
         rope_theta: theta.unwrap_or(10_000.0),
         norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
@@ -127,7 +142,8 @@ pub(crate) fn has_chat_template(folder: &Path) -> bool {
 
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, LmError> {
     let text = std::fs::read_to_string(path).map_err(|e| LmError::io(path, e))?;
-    serde_json::from_str(&text).map_err(|e| LmError::checkpoint(path, format!("not readable as JSON: {e}")))
+    serde_json::from_str(&text)
+        .map_err(|e| LmError::checkpoint(path, format!("not readable as JSON: {e}")))
 }
 
 /// The files that hold the folder's tensors.
@@ -147,9 +163,18 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, LmError> {
             "it holds neither model.safetensors nor model.safetensors.index.json",
         ));
     }
-    let names: BTreeSet<String> = read_json::<Index>(&index_path)?.weight_map.into_values().collect();
-    if let Some(name) = names.iter().find(|n| Path::new(n).components().count() != 1 || *n == "..") {
-        return Err(LmError::checkpoint(&index_path, format!("`{name}` is not the name of a file beside it")));
+    let names: BTreeSet<String> = read_json::<Index>(&index_path)?
+        .weight_map
+        .into_values()
+        .collect();
+    if let Some(name) = names
+        .iter()
+        .find(|n| Path::new(n).components().count() != 1 || *n == "..")
+    {
+        return Err(LmError::checkpoint(
+            &index_path,
+            format!("`{name}` is not the name of a file beside it"),
+        ));
     }
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
@@ -166,12 +191,21 @@ impl<'a> SafetensorsFiles<'a> {
         let parts = maps
             .iter()
             .map(|(path, map)| {
-                SafeTensors::deserialize(map).map(|t| (path.as_path(), t)).map_err(|e| {
-                    LmError::checkpoint(path, format!("not a usable safetensors file (is it truncated?): {e}"))
-                })
+                SafeTensors::deserialize(map)
+                    .map(|t| (path.as_path(), t))
+                    .map_err(|e| {
+                        LmError::checkpoint(
+                            path,
+                            format!("not a usable safetensors file (is it truncated?): {e}"),
+                        )
+                    })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { folder, parts, taken: BTreeSet::new() })
+        Ok(Self {
+            folder,
+            parts,
+            taken: BTreeSet::new(),
+        })
     }
 
     /// How many tensors are stored in each type.
@@ -198,34 +232,59 @@ pub(crate) fn map_all(files: Vec<PathBuf>) -> Result<Vec<(PathBuf, Mmap)>, LmErr
 impl TensorSource for SafetensorsFiles<'_> {
     fn take(&mut self, role: Role, shape: &[usize]) -> Result<Vec<f32>, LmError> {
         let name = name(role);
-        let found = self.parts.iter().find_map(|(path, t)| Some((*path, t.tensor(&name).ok()?)));
+        let found = self
+            .parts
+            .iter()
+            .find_map(|(path, t)| Some((*path, t.tensor(&name).ok()?)));
         let Some((path, tensor)) = found else {
-            return Err(LmError::checkpoint(self.folder, format!("the tensor `{name}` is missing")));
+            return Err(LmError::checkpoint(
+                self.folder,
+                format!("the tensor `{name}` is missing"),
+            ));
         };
         if tensor.shape() != shape {
             return Err(LmError::checkpoint(
                 path,
-                format!("the tensor `{name}` has shape {:?}; config.json asks for {shape:?}", tensor.shape()),
+                format!(
+                    "the tensor `{name}` has shape {:?}; config.json asks for {shape:?}",
+                    tensor.shape()
+                ),
             ));
         }
         let data = tensor.data();
         let values: Vec<f32> = match tensor.dtype() {
-            Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F16 => {
-                data.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()
-            }
-            Dtype::BF16 => {
-                data.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()
-            }
+            Dtype::F32 => data
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect(),
+            Dtype::F16 => data
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| half::f16::from_le_bytes(*b).to_f32())
+                .collect(),
+            Dtype::BF16 => data
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| half::bf16::from_le_bytes(*b).to_f32())
+                .collect(),
             other => {
                 return Err(LmError::checkpoint(
                     path,
-                    format!("the tensor `{name}` is stored as {other:?}; F32, F16 and BF16 are supported"),
+                    format!(
+                        "the tensor `{name}` is stored as {other:?}; F32, F16 and BF16 are supported"
+                    ),
                 ));
             }
         };
         if let Some(bad) = values.iter().find(|x| !x.is_finite()) {
-            return Err(LmError::checkpoint(path, format!("the tensor `{name}` holds the value {bad}")));
+            return Err(LmError::checkpoint(
+                path,
+                format!("the tensor `{name}` holds the value {bad}"),
+            ));
         }
         self.taken.insert(name);
         Ok(values)

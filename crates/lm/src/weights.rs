@@ -54,7 +54,10 @@ pub(crate) struct Weights {
 impl Weights {
     pub fn load(config: &DecoderConfig, mut source: impl TensorSource) -> Result<Self, LmError> {
         let d = config.hidden_size;
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (q, kv) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
         let ff = config.feed_forward_size;
         let embedding = matrix(&mut source, &[Role::Embedding], &[config.vocab_size], d)?;
         let blocks = (0..config.layers)
@@ -77,7 +80,12 @@ impl Weights {
             Some(matrix(&mut source, &[Role::Head], &[config.vocab_size], d)?)
         };
         source.finish()?;
-        Ok(Self { embedding, blocks, final_norm, head })
+        Ok(Self {
+            embedding,
+            blocks,
+            final_norm,
+            head,
+        })
     }
 }
 
@@ -87,7 +95,10 @@ fn norm(
     config: &DecoderConfig,
 ) -> Result<ReadoutNorm, LmError> {
     let weight = source.take(role, &[config.hidden_size])?;
-    Ok(ReadoutNorm { weight, eps: config.norm_eps })
+    Ok(ReadoutNorm {
+        weight,
+        eps: config.norm_eps,
+    })
 }
 
 /// The tensors of `roles` one below the other.
@@ -100,7 +111,11 @@ fn matrix(
     let mut data = Vec::new();
     for (&role, &rows) in roles.iter().zip(rows) {
         let part = source.take(role, &[rows, columns])?;
-        if data.is_empty() { data = part } else { data.extend(part) }
+        if data.is_empty() {
+            data = part
+        } else {
+            data.extend(part)
+        }
     }
     let total = rows.iter().sum();
     RowMatrix::from_vec(data, total, columns)

@@ -21,19 +21,31 @@ impl Reference {
     fn floats(&self, name: &str) -> Vec<f32> {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let data = file.tensor(name).unwrap().data().to_vec();
-        data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        data.as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect()
     }
 
     fn integers(&self, name: &str) -> (Vec<u32>, Vec<usize>) {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let tensor = file.tensor(name).unwrap();
         let ids = match tensor.dtype() {
-            safetensors::Dtype::I64 => {
-                tensor.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect()
-            }
-            safetensors::Dtype::I32 => {
-                tensor.data().as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as u32).collect()
-            }
+            safetensors::Dtype::I64 => tensor
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| i64::from_le_bytes(*b) as u32)
+                .collect(),
+            safetensors::Dtype::I32 => tensor
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| i32::from_le_bytes(*b) as u32)
+                .collect(),
             other => panic!("{name} is {other:?}"),
         };
         (ids, tensor.shape().to_vec())
@@ -57,7 +69,10 @@ fn spread(values: &[f32]) -> f32 {
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 fn check_tiny(model: &Path, reference: &str) {
@@ -98,7 +113,10 @@ fn a_checkpoint_in_several_files_is_the_same_model() {
 
 fn sample() -> LanguageModel {
     let path = root().join("sample/smollm2-135m-instruct-q4_1.gguf");
-    assert!(path.exists(), "the sample model is missing; run scripts/fetch-sample.sh");
+    assert!(
+        path.exists(),
+        "the sample model is missing; run scripts/fetch-sample.sh"
+    );
     LanguageModel::open(&path).unwrap()
 }
 
@@ -116,7 +134,10 @@ fn the_sample_model_agrees_with_transformers_and_with_llama_cpp() {
         let hidden = reference.floats(&name("transformers.hidden"));
         for (layer, wanted) in hidden.chunks(576).enumerate() {
             let off = largest_difference(states[layer].row(last), wanted) / spread(wanted);
-            assert!(off < 1e-4, "sequence {sequence}, layer {layer}: off by {off} of the spread");
+            assert!(
+                off < 1e-4,
+                "sequence {sequence}, layer {layer}: off by {off} of the spread"
+            );
         }
 
         let logits = model.head().logits(&states[30]).unwrap();
@@ -127,22 +148,33 @@ fn the_sample_model_agrees_with_transformers_and_with_llama_cpp() {
             .collect();
         let wanted = reference.floats(&name("transformers.column_logits"));
         let off = largest_difference(&ours, &wanted) / spread(&wanted);
-        assert!(off < 1e-4, "sequence {sequence}: logits off by {off} of the spread");
+        assert!(
+            off < 1e-4,
+            "sequence {sequence}: logits off by {off} of the spread"
+        );
 
         let mut next = Vec::new();
         let contexts = batch(&[&ids]);
         model
             .log_probs(&contexts, &mut |first, block| {
-                let LogProbs::Dense(block) = block else { panic!("a model's laws are dense") };
-                next.extend(block.rows().enumerate().filter_map(|(i, row)| {
-                    ids.get(first + i + 1).map(|&id| row[id as usize])
-                }));
+                let LogProbs::Dense(block) = block else {
+                    panic!("a model's laws are dense")
+                };
+                next.extend(
+                    block
+                        .rows()
+                        .enumerate()
+                        .filter_map(|(i, row)| ids.get(first + i + 1).map(|&id| row[id as usize])),
+                );
                 Ok(())
             })
             .unwrap();
         let exact = reference.floats(&name("transformers.next_logprobs"));
         let off = largest_difference(&next, &exact);
-        assert!(off < 1e-3, "sequence {sequence}: log-probabilities off by {off} nats");
+        assert!(
+            off < 1e-3,
+            "sequence {sequence}: log-probabilities off by {off} nats"
+        );
         // llama.cpp multiplies 4-bit weights with 8-bit activations: it is a looser witness. On
         // these texts it is 0.03-0.13 nats from float32 on average, and 0.52 at most.
         let loose = reference.floats(&name("llamacpp.next_logprobs"));
@@ -155,8 +187,9 @@ fn the_sample_model_agrees_with_transformers_and_with_llama_cpp() {
 #[test]
 fn a_context_read_alone_is_the_same_as_inside_a_batch() {
     let model = LanguageModel::open(&root().join("fixtures/llama-tiny/untied")).unwrap();
-    let contexts: Vec<Vec<u32>> =
-        (1..90).map(|n| (0..n % 7 + 1).map(|i| (n * 13 + i * 5) % 131).collect()).collect();
+    let contexts: Vec<Vec<u32>> = (1..90)
+        .map(|n| (0..n % 7 + 1).map(|i| (n * 13 + i * 5) % 131).collect())
+        .collect();
     let together = ContextBatch::of_contexts(contexts.iter().map(Vec::as_slice));
     let layers = [Layer(3), Layer(0)];
     let all = model.encode(&together, &layers).unwrap();
@@ -173,8 +206,16 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let model = LanguageModel::open(&root().join("fixtures/llama-tiny/untied")).unwrap();
     let tokens: Vec<u32> = (0..200).map(|i| i * 31 % 131).collect();
     let on = |threads: usize| -> RowMatrix<f32> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| model.encode(&batch(&[&tokens]), &[Layer(3)]).unwrap().remove(0))
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            model
+                .encode(&batch(&[&tokens]), &[Layer(3)])
+                .unwrap()
+                .remove(0)
+        })
     };
     assert_eq!(on(1).data(), on(2).data());
     assert_eq!(on(1).data(), on(5).data());
@@ -186,11 +227,24 @@ fn contexts_the_model_cannot_read_are_refused() {
     let last = [model.last_layer()];
     let long = vec![1; 257];
     let too_long = model.encode(&ContextBatch::of_contexts([&long[..]]), &last);
-    assert!(matches!(too_long, Err(KernelError::WindowExceeded { length: 257, limit: 256, .. })));
+    assert!(matches!(
+        too_long,
+        Err(KernelError::WindowExceeded {
+            length: 257,
+            limit: 256,
+            ..
+        })
+    ));
     let unknown = model.encode(&ContextBatch::of_contexts([&[131u32][..]]), &last);
-    assert!(matches!(unknown, Err(KernelError::TokenOutOfRange { token: 131, .. })));
+    assert!(matches!(
+        unknown,
+        Err(KernelError::TokenOutOfRange { token: 131, .. })
+    ));
     let empty = model.encode(&ContextBatch::of_contexts([&[][..]]), &last);
     assert!(matches!(empty, Err(KernelError::EmptyContext { .. })));
     let layer = model.encode(&ContextBatch::of_contexts([&[1u32][..]]), &[Layer(9)]);
-    assert!(matches!(layer, Err(KernelError::UnknownLayer { layer: 9, last: 3 })));
+    assert!(matches!(
+        layer,
+        Err(KernelError::UnknownLayer { layer: 9, last: 3 })
+    ));
 }

@@ -63,7 +63,13 @@ pub fn compare(
             below = from;
             let (k, total) = (counts[to] as f64, counts[from] as f64);
             let corpus_error = ((1.0 - k / total).max(0.0) / k).sqrt();
-            let pair = Pair { from, to, corpus: in_corpus, model: in_model, corpus_error };
+            let pair = Pair {
+                from,
+                to,
+                corpus: in_corpus,
+                model: in_model,
+                corpus_error,
+            };
             if Some(from) == corpus.parent(to) {
                 edges.push(pair);
             }
@@ -71,7 +77,11 @@ pub fn compare(
         }
     }
     let mean = |f: fn(&Pair) -> f64| {
-        if edges.is_empty() { 0.0 } else { edges.iter().map(f).sum::<f64>() / edges.len() as f64 }
+        if edges.is_empty() {
+            0.0
+        } else {
+            edges.iter().map(f).sum::<f64>() / edges.len() as f64
+        }
     };
     let x: Vec<f64> = edges.iter().map(|p| p.corpus).collect();
     let y: Vec<f64> = edges.iter().map(|p| p.model).collect();
@@ -97,11 +107,17 @@ mod tests {
         let forest = PrefixForest::new(parents, logs.clone()).unwrap();
         let counts = [64, 32, 16, 4];
         let same = compare(&forest, &forest, &counts).unwrap();
-        assert_eq!((same.pairs.len(), same.edges, same.within_two_errors), (4, 3, 3));
+        assert_eq!(
+            (same.pairs.len(), same.edges, same.within_two_errors),
+            (4, 3, 3)
+        );
         assert_eq!(same.mean_absolute, 0.0);
         assert!((same.rank_correlation - 1.0).abs() < 1e-12);
         assert!((same.pairs[0].corpus_error - (0.5f64 / 32.0).sqrt()).abs() < 1e-12);
         let other = PrefixForest::new(vec![None, Some(0), Some(1), Some(1)], logs).unwrap();
-        assert_eq!(compare(&forest, &other, &counts), Err(MetricError::DifferentTexts));
+        assert_eq!(
+            compare(&forest, &other, &counts),
+            Err(MetricError::DifferentTexts)
+        );
     }
 }

@@ -21,7 +21,10 @@ impl PrefixForest {
     pub fn new(parents: Vec<Option<usize>>, mut log_probs: Vec<f64>) -> Result<Self, MetricError> {
         if parents.len() != log_probs.len() {
             let (texts, probabilities) = (parents.len(), log_probs.len());
-            return Err(MetricError::Lengths { texts, probabilities });
+            return Err(MetricError::Lengths {
+                texts,
+                probabilities,
+            });
         }
         for (text, (parent, value)) in parents.iter().zip(&mut log_probs).enumerate() {
             match *parent {
@@ -29,7 +32,10 @@ impl PrefixForest {
                 Some(parent) if parent >= text => return Err(MetricError::Parent { text, parent }),
                 // A float32 model rounds a probability of 1 to a little above.
                 Some(_) if value.is_nan() || *value > 1e-6 => {
-                    return Err(MetricError::LogProbability { text, value: *value });
+                    return Err(MetricError::LogProbability {
+                        text,
+                        value: *value,
+                    });
                 }
                 Some(_) => *value = value.min(0.0),
             }
@@ -98,7 +104,13 @@ pub(crate) mod tests {
                 .enumerate()
                 .map(|(i, (pick, _))| Some(pick.index(i + 1)).filter(|&p| p < i))
                 .collect();
-            let log = |w: u8| if w == 0 { f64::NEG_INFINITY } else { (f64::from(w) / 7.0).ln() };
+            let log = |w: u8| {
+                if w == 0 {
+                    f64::NEG_INFINITY
+                } else {
+                    (f64::from(w) / 7.0).ln()
+                }
+            };
             let log_probs = edges.iter().map(|(_, w)| log(*w)).collect();
             PrefixForest::new(parents, log_probs).unwrap()
         })

@@ -18,7 +18,10 @@ pub(crate) struct ArrayFile {
 impl ArrayFile {
     pub fn open(path: &Path) -> Result<Self, ObserveError> {
         let map = map_file(path).map_err(|e| ObserveError::io(path, e))?;
-        let file = Self { path: path.to_owned(), map };
+        let file = Self {
+            path: path.to_owned(),
+            map,
+        };
         file.tensors()?;
         Ok(file)
     }
@@ -28,8 +31,11 @@ impl ArrayFile {
     }
 
     pub fn tensors(&self) -> Result<SafeTensors<'_>, ObserveError> {
-        SafeTensors::deserialize(&self.map)
-            .map_err(|e| self.error(format!("not a usable safetensors file (is it truncated?): {e}")))
+        SafeTensors::deserialize(&self.map).map_err(|e| {
+            self.error(format!(
+                "not a usable safetensors file (is it truncated?): {e}"
+            ))
+        })
     }
 
     pub fn has(&self, name: &str) -> Result<bool, ObserveError> {
@@ -42,8 +48,9 @@ impl ArrayFile {
         read: impl FnOnce(TensorView<'_>) -> Result<T, ObserveError>,
     ) -> Result<T, ObserveError> {
         let tensors = self.tensors()?;
-        let tensor =
-            tensors.tensor(name).map_err(|_| self.error(format!("the array `{name}` is missing")))?;
+        let tensor = tensors
+            .tensor(name)
+            .map_err(|_| self.error(format!("the array `{name}` is missing")))?;
         read(tensor)
     }
 
@@ -58,17 +65,27 @@ impl ArrayFile {
                 Dtype::I64 => words(data, |b| i64::from_le_bytes(b).into()),
                 Dtype::U64 => words(data, |b| u64::from_le_bytes(b).into()),
                 other => {
-                    return Err(self.error(format!("`{name}` is {other:?}; it should hold integers")));
+                    return Err(
+                        self.error(format!("`{name}` is {other:?}; it should hold integers"))
+                    );
                 }
             };
-            let numbers = values.iter().map(|&v| u64::try_from(v)).collect::<Result<_, _>>();
-            let numbers = numbers.map_err(|_| self.error(format!("`{name}` holds a negative number")))?;
+            let numbers = values
+                .iter()
+                .map(|&v| u64::try_from(v))
+                .collect::<Result<_, _>>();
+            let numbers =
+                numbers.map_err(|_| self.error(format!("`{name}` holds a negative number")))?;
             Ok((numbers, tensor.shape().to_vec()))
         })
     }
 
     /// An array of whole numbers below `limit`.
-    pub fn indices(&self, name: &str, limit: usize) -> Result<(Vec<u32>, Vec<usize>), ObserveError> {
+    pub fn indices(
+        &self,
+        name: &str,
+        limit: usize,
+    ) -> Result<(Vec<u32>, Vec<usize>), ObserveError> {
         let (values, shape) = self.integers(name)?;
         let limit = limit.min(u32::MAX as usize) as u64;
         match values.iter().find(|&&v| v >= limit) {
@@ -85,7 +102,9 @@ impl ArrayFile {
                 Dtype::F32 => words(data, |b| f32::from_le_bytes(b).into()),
                 Dtype::F64 => words(data, f64::from_le_bytes),
                 other => {
-                    return Err(self.error(format!("`{name}` is {other:?}; it should be F32 or F64")));
+                    return Err(
+                        self.error(format!("`{name}` is {other:?}; it should be F32 or F64"))
+                    );
                 }
             };
             if tensor.shape() != [length] {
@@ -163,7 +182,12 @@ impl<'a> Array<'a> {
     }
 
     fn new(name: impl Into<String>, dtype: Dtype, shape: &[usize], bytes: &'a [u8]) -> Self {
-        Self { name: name.into(), dtype, shape: shape.to_vec(), bytes }
+        Self {
+            name: name.into(),
+            dtype,
+            shape: shape.to_vec(),
+            bytes,
+        }
     }
 }
 

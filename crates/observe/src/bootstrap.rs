@@ -48,7 +48,9 @@ impl Observation {
                 .map(|w| {
                     let parts = w[0] as usize..w[1] as usize;
                     let pairs = split.blocks[parts.clone()].iter().zip(&split.counts[parts]);
-                    pairs.map(|(&b, &c)| u64::from(draws[b as usize]) * u64::from(c)).sum()
+                    pairs
+                        .map(|(&b, &c)| u64::from(draws[b as usize]) * u64::from(c))
+                        .sum()
                 })
                 .collect();
             values.extend(statistics(&Replicate { draws, counts }));

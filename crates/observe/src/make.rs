@@ -16,8 +16,8 @@ use crate::ObserveError;
 use crate::observation::{BlockSplit, Info, Kind, Observation, Provenance, Rows};
 use crate::positions::Positions;
 use crate::write::{
-    PLAN_FILE, check_destination, is_part, names, states_file, write_contexts,
-    write_head, write_info, write_states, write_tokenizer,
+    PLAN_FILE, check_destination, is_part, names, states_file, write_contexts, write_head,
+    write_info, write_states, write_tokenizer,
 };
 
 /// Which layers' states are kept.
@@ -46,7 +46,9 @@ impl std::str::FromStr for Layers {
                 .map(|l| l.trim().parse().map_err(|_| ()))
                 .collect::<Result<_, _>>()
                 .map(Self::These)
-                .map_err(|()| format!("`{list}` is neither spread, all, last nor a list like 0,15,30")),
+                .map_err(|()| {
+                    format!("`{list}` is neither spread, all, last nor a list like 0,15,30")
+                }),
         }
     }
 }
@@ -162,9 +164,19 @@ impl<'a> Observer<'a> {
         model: Option<&'a LanguageModel>,
         layers: &Layers,
     ) -> Result<Self, ObserveError> {
-        let Some(model) = model else { return Ok(Self { space, model: None, layers: Vec::new() }) };
+        let Some(model) = model else {
+            return Ok(Self {
+                space,
+                model: None,
+                layers: Vec::new(),
+            });
+        };
         let index = space.tokenizer().identity();
-        if let Some(own) = model.tokenizer().map(|t| t.identity()).filter(|own| *own != index) {
+        if let Some(own) = model
+            .tokenizer()
+            .map(|t| t.identity())
+            .filter(|own| *own != index)
+        {
             return Err(ObserveError::TokenizerMismatch {
                 index: index.chars().take(12).collect(),
                 model: own.chars().take(12).collect(),
@@ -177,7 +189,11 @@ impl<'a> Observer<'a> {
             });
         }
         let layers = layers.resolve(model.last_layer().0)?;
-        Ok(Self { space, model: Some(model), layers })
+        Ok(Self {
+            space,
+            model: Some(model),
+            layers,
+        })
     }
 
     /// Chooses contexts.
@@ -233,7 +249,10 @@ impl<'a> Observer<'a> {
         let counts = self.widen(table.counts)?;
         Ok(Draft {
             info,
-            rows: Rows::Contexts { order: table.order, tokens: table.tokens },
+            rows: Rows::Contexts {
+                order: table.order,
+                tokens: table.tokens,
+            },
             counts,
             weights,
             blocks,
@@ -247,7 +266,9 @@ impl<'a> Observer<'a> {
     /// A window of fewer than 2 tokens or beyond the model's; no document with a position.
     pub fn positions(&self, plan: &PositionPlan) -> Result<Draft, ObserveError> {
         let bos = self.model.is_some_and(|m| m.config().bos.is_some());
-        let limit = self.model.map_or(usize::MAX, |m| m.config().context_length - usize::from(bos));
+        let limit = self
+            .model
+            .map_or(usize::MAX, |m| m.config().context_length - usize::from(bos));
         if plan.window < 2 || plan.window > limit {
             let right = match self.model {
                 Some(_) => format!("2 to {limit}, as the model reads"),
@@ -279,9 +300,18 @@ impl<'a> Observer<'a> {
         }
         let drawn = chosen.len();
         chosen.sort_unstable_by_key(|(document, _)| *document);
-        let mut positions = Positions { window_offsets: vec![0], ..Positions::default() };
+        let mut positions = Positions {
+            window_offsets: vec![0],
+            ..Positions::default()
+        };
         for (document, tokens) in chosen {
-            push_document(&mut positions, document as u32, &tokens, plan.window, shortest);
+            push_document(
+                &mut positions,
+                document as u32,
+                &tokens,
+                plan.window,
+                shortest,
+            );
         }
         let columns = self.outcomes();
         let mut counts = SparseRows::new(columns);
@@ -322,7 +352,9 @@ impl<'a> Observer<'a> {
     /// Outcomes of the counts: the model's vocabulary (the tokenizer's without a model) and the
     /// end of a document.
     fn outcomes(&self) -> usize {
-        self.model.map_or(self.space.vocab_size(), |m| m.vocab_size()) + 1
+        self.model
+            .map_or(self.space.vocab_size(), |m| m.vocab_size())
+            + 1
     }
 
     /// Counts over the model's vocabulary, which may be padded beyond the tokenizer's.
@@ -330,7 +362,11 @@ impl<'a> Observer<'a> {
         if counts.ncols() == self.outcomes() {
             return Ok(counts);
         }
-        let parts = (counts.indptr().to_vec(), counts.indices().to_vec(), counts.values().to_vec());
+        let parts = (
+            counts.indptr().to_vec(),
+            counts.indices().to_vec(),
+            counts.values().to_vec(),
+        );
         SparseRows::from_parts(self.outcomes(), parts.0, parts.1, parts.2)
             .map_err(|e| ObserveError::Option(format!("the index is inconsistent: {e}")))
     }
@@ -347,7 +383,11 @@ impl<'a> Observer<'a> {
             files: Default::default(),
             provenance: Some(Provenance {
                 tool_version: env!("CARGO_PKG_VERSION").into(),
-                corpus: space.corpus_paths.iter().map(|p| p.display().to_string()).collect(),
+                corpus: space
+                    .corpus_paths
+                    .iter()
+                    .map(|p| p.display().to_string())
+                    .collect(),
                 corpus_sha256: space.corpus_identity.clone(),
                 tokenizer_sha256: space.tokenizer_identity.clone(),
                 model: self.model.map(|m| m.path().display().to_string()),
@@ -365,7 +405,9 @@ impl<'a> Observer<'a> {
     /// # Errors
     /// Positions that do not fit their windows.
     pub fn cost(&self, draft: &Draft) -> Result<Option<Cost>, ObserveError> {
-        let Some(model) = self.model else { return Ok(None) };
+        let Some(model) = self.model else {
+            return Ok(None);
+        };
         let tokens = contexts(&draft.rows, 0..draft.rows())?.tokens();
         let config = model.config();
         let states = draft.rows() * config.hidden_size * draft.layers.len();
@@ -412,7 +454,10 @@ impl<'a> Observer<'a> {
                     let named: Vec<_> = draft.layers.iter().copied().zip(&states).collect();
                     write_states(&partial, shard, &named)?;
                 }
-                progress(Progress { done: range.end, total });
+                progress(Progress {
+                    done: range.end,
+                    total,
+                });
             }
             write_head(&partial, model.head(), Some(model.readout_norm()))?;
         }
@@ -476,11 +521,11 @@ fn push_document(
         positions.tokens.extend_from_slice(&tokens[start..end]);
         positions.window_offsets.push(positions.tokens.len() as u64);
         let number = positions.window_offsets.len() as u32 - 2;
-        for length in next..=end {
+        for (length, &token) in (next..).zip(&tokens[next..=end]) {
             positions.window.push(number);
             positions.prefix_length.push((length - start) as u32);
             positions.document.push(document);
-            positions.next.push(tokens[length]);
+            positions.next.push(token);
         }
         next = end + 1;
         start = next.saturating_sub(window / 2);
@@ -532,8 +577,9 @@ fn begin(partial: &Path, fingerprint: &str) -> Result<(), ObserveError> {
     let failed = |e| ObserveError::io(partial, e);
     fs::create_dir_all(partial).map_err(failed)?;
     // A write that was cut off leaves a hidden temporary file behind.
-    let (cut_off, found): (Vec<String>, Vec<String>) =
-        names(partial)?.into_iter().partition(|n| n.starts_with(".lawvere-"));
+    let (cut_off, found): (Vec<String>, Vec<String>) = names(partial)?
+        .into_iter()
+        .partition(|n| n.starts_with(".lawvere-"));
     let plan = partial.join(PLAN_FILE);
     let foreign = match found.iter().find(|n| !is_part(n)) {
         // Without a plan nothing in it is known to be ours.
@@ -557,5 +603,8 @@ fn begin(partial: &Path, fingerprint: &str) -> Result<(), ObserveError> {
         return Ok(());
     }
     // Over the old plan, in one step: the folder is never without one.
-    write_file(&plan, |out| std::io::Write::write_all(out, fingerprint.as_bytes())).map_err(failed)
+    write_file(&plan, |out| {
+        std::io::Write::write_all(out, fingerprint.as_bytes())
+    })
+    .map_err(failed)
 }

@@ -125,9 +125,11 @@ impl States {
             return Err(ShapeError::new("states", "at least one layer", "none"));
         };
         match layers.iter().find(|(_, m)| shape(m) != first) {
-            Some((_, m)) => {
-                Err(ShapeError::new("states", format!("{first:?}"), format!("{:?}", shape(m))))
-            }
+            Some((_, m)) => Err(ShapeError::new(
+                "states",
+                format!("{first:?}"),
+                format!("{:?}", shape(m)),
+            )),
             None => Ok(Self { layers }),
         }
     }
@@ -228,7 +230,8 @@ impl Observation {
         let is_last = self.states.as_ref().is_some_and(|s| s.last().0 == layer);
         if !is_last {
             let norm = self.head.as_ref().and_then(|h| h.norm.as_ref());
-            let norm = norm.ok_or_else(|| ShapeError::new(NORM_FREE_READOUT, "norm.weight", "none"))?;
+            let norm =
+                norm.ok_or_else(|| ShapeError::new(NORM_FREE_READOUT, "norm.weight", "none"))?;
             norm.apply(&mut out)?;
         }
         Ok(out)
@@ -264,7 +267,11 @@ impl Observation {
         };
         match self.tokenizer.as_ref().map(|t| t.decode(&tokens)) {
             Some(Ok(text)) => visible(&text),
-            _ => tokens.iter().map(|t| format!("#{t}")).collect::<Vec<_>>().join(" "),
+            _ => tokens
+                .iter()
+                .map(|t| format!("#{t}"))
+                .collect::<Vec<_>>()
+                .join(" "),
         }
     }
 }

@@ -28,7 +28,9 @@ impl Positions {
 
     /// The last token read at each position.
     pub(crate) fn last_tokens(&self) -> Vec<Option<u32>> {
-        (0..self.next.len()).map(|row| self.prefix(row).last().copied()).collect()
+        (0..self.next.len())
+            .map(|row| self.prefix(row).last().copied())
+            .collect()
     }
 
     /// Rows `range` as contexts, each window once.
@@ -37,7 +39,10 @@ impl Positions {
         let mut row = range.start;
         while row < range.end {
             let window = self.window[row];
-            let same = self.window[row..range.end].iter().take_while(|&&w| w == window).count();
+            let same = self.window[row..range.end]
+                .iter()
+                .take_while(|&&w| w == window)
+                .count();
             let offsets = &self.window_offsets[window as usize..];
             let tokens = &self.tokens[offsets[0] as usize..offsets[1] as usize];
             batch.push(tokens, &self.prefix_length[row..row + same])?;
@@ -49,7 +54,12 @@ impl Positions {
     /// What is inconsistent, if anything.
     pub(crate) fn problem(&self) -> Option<String> {
         let rows = self.next.len();
-        if [self.window.len(), self.prefix_length.len(), self.document.len()] != [rows; 3] {
+        if [
+            self.window.len(),
+            self.prefix_length.len(),
+            self.document.len(),
+        ] != [rows; 3]
+        {
             return Some("position arrays have different lengths".into());
         }
         let (first, last) = (self.window_offsets.first(), self.window_offsets.last());
@@ -60,14 +70,18 @@ impl Positions {
         for row in 0..rows {
             let window = self.window[row] as usize;
             let Some(bounds) = self.window_offsets.get(window..window + 2) else {
-                return Some(format!("position {row} is in window {window}, which does not exist"));
+                return Some(format!(
+                    "position {row} is in window {window}, which does not exist"
+                ));
             };
             if u64::from(self.prefix_length[row]) > bounds[1] - bounds[0] {
                 return Some(format!("position {row} is beyond the end of its window"));
             }
             let after = row > 0 && self.window[row] == self.window[row - 1];
             if after && self.prefix_length[row] <= self.prefix_length[row - 1] {
-                return Some(format!("position {row} is not after the one before it in its window"));
+                return Some(format!(
+                    "position {row} is not after the one before it in its window"
+                ));
             }
         }
         None

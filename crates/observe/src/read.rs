@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use lawvere_core::{ReadoutNorm, RowMatrix, SparseRows, sum};
-use lawvere_token::{TokenError, Tokenizer, sha256_of_file};
+use lawvere_token::{Tokenizer, sha256_of_file};
 
 use crate::ObserveError;
 use crate::arrays::ArrayFile;
@@ -23,7 +23,10 @@ impl Observation {
         for (name, hash) in &info.files {
             let path = folder.join(name);
             if !path.exists() {
-                return Err(ObserveError::malformed(&path, "observation.json lists this file, but it is missing"));
+                return Err(ObserveError::malformed(
+                    &path,
+                    "observation.json lists this file, but it is missing",
+                ));
             }
             if let Some(hash) = hash {
                 let found = sha256_of_file(&path).map_err(|e| ObserveError::io(&path, e))?;
@@ -52,14 +55,27 @@ impl Observation {
         let states = read_states(folder, &info, rows)?;
         let head = read_head(folder, &info, states.as_ref())?;
         let tokenizer = read_tokenizer(&folder.join(TOKENIZER_FILE))?;
-        Ok(Self { info, contexts, counts, weights, blocks, states, head, tokenizer })
+        Ok(Self {
+            info,
+            contexts,
+            counts,
+            weights,
+            blocks,
+            states,
+            head,
+            tokenizer,
+        })
     }
 }
 
 fn read_info(folder: &Path) -> Result<Info, ObserveError> {
     let path = folder.join(INFO_FILE);
     if !folder.is_dir() {
-        let what = if folder.exists() { "a file; an observation is a folder" } else { "no such folder" };
+        let what = if folder.exists() {
+            "a file; an observation is a folder"
+        } else {
+            "no such folder"
+        };
         return Err(ObserveError::malformed(folder, what));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
@@ -71,17 +87,29 @@ fn read_info(folder: &Path) -> Result<Info, ObserveError> {
     let wrong = |what: String| ObserveError::malformed(&path, what);
     let value: serde_json::Value =
         serde_json::from_str(&text).map_err(|e| wrong(format!("not readable as JSON: {e}")))?;
-    let schema = value.get("schema").and_then(|s| s.as_str()).unwrap_or("missing");
+    let schema = value
+        .get("schema")
+        .and_then(|s| s.as_str())
+        .unwrap_or("missing");
     if schema != Info::SCHEMA {
-        return Err(wrong(format!("its schema is `{schema}`; this version reads `{}`", Info::SCHEMA)));
+        return Err(wrong(format!(
+            "its schema is `{schema}`; this version reads `{}`",
+            Info::SCHEMA
+        )));
     }
     let info: Info = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
     if info.vocab_size == 0 || info.vocab_size >= u32::MAX as usize {
         return Err(wrong(format!("vocab_size is {}", info.vocab_size)));
     }
-    let is_name = |n: &str| Path::new(n).components().eq([Component::Normal(n.as_ref())]);
+    let is_name = |n: &str| {
+        Path::new(n)
+            .components()
+            .eq([Component::Normal(n.as_ref())])
+    };
     if let Some(name) = info.files.keys().find(|n| !is_name(n)) {
-        return Err(wrong(format!("`{name}` is not the name of a file in the folder")));
+        return Err(wrong(format!(
+            "`{name}` is not the name of a file in the folder"
+        )));
     }
     Ok(info)
 }
@@ -93,7 +121,9 @@ fn read_counts(file: &ArrayFile, vocab_size: usize) -> Result<SparseRows<u64>, O
     if values.contains(&0) {
         return Err(file.error("`counts.values` holds a 0; only tokens that occurred are listed"));
     }
-    let total = values.iter().try_fold(0u64, |total, &v| total.checked_add(v));
+    let total = values
+        .iter()
+        .try_fold(0u64, |total, &v| total.checked_add(v));
     if total.is_none() {
         return Err(file.error("`counts.values` add up to more than a 64-bit number holds"));
     }
@@ -103,7 +133,9 @@ fn read_counts(file: &ArrayFile, vocab_size: usize) -> Result<SparseRows<u64>, O
         return Err(file.error("it has no rows"));
     }
     if let Some(row) = counts.rows().position(|(tokens, _)| tokens.is_empty()) {
-        return Err(file.error(format!("row {row} has no next token: an empty support is no law")));
+        return Err(file.error(format!(
+            "row {row} has no next token: an empty support is no law"
+        )));
     }
     Ok(counts)
 }
@@ -112,7 +144,9 @@ fn read_contexts(file: &ArrayFile, rows: usize, vocab_size: usize) -> Result<Row
     let (tokens, shape) = file.indices("contexts", vocab_size)?;
     match shape[..] {
         [m, order] if m == rows => Ok(Rows::Contexts { order, tokens }),
-        _ => Err(file.error(format!("`contexts` has shape {shape:?}; it should be [{rows}, order]"))),
+        _ => Err(file.error(format!(
+            "`contexts` has shape {shape:?}; it should be [{rows}, order]"
+        ))),
     }
 }
 
@@ -132,13 +166,19 @@ fn read_positions(
     };
     let (found, rows) = (positions.next.len(), counts.nrows());
     if found != rows {
-        return Err(file.error(format!("{found} positions do not match {rows} rows of counts")));
+        return Err(file.error(format!(
+            "{found} positions do not match {rows} rows of counts"
+        )));
     }
     if let Some(problem) = positions.problem() {
         return Err(file.error(problem));
     }
     let once = |(row, next): (&[u32], &u32)| row == [*next];
-    let followed = counts.rows().map(|(tokens, _)| tokens).zip(&positions.next).position(|p| !once(p));
+    let followed = counts
+        .rows()
+        .map(|(tokens, _)| tokens)
+        .zip(&positions.next)
+        .position(|p| !once(p));
     match followed.or_else(|| counts.values().iter().position(|&c| c != 1)) {
         Some(row) => Err(file.error(format!(
             "the counts of position {row} are not one occurrence of its `position.next`"
@@ -153,14 +193,19 @@ fn read_weights(file: &ArrayFile, counts: &SparseRows<u64>) -> Result<Vec<f64>, 
     let mut weights = if file.has("weights")? {
         file.vector("weights", rows)?
     } else {
-        counts.rows().map(|(_, values)| values.iter().sum::<u64>() as f64).collect()
+        counts
+            .rows()
+            .map(|(_, values)| values.iter().sum::<u64>() as f64)
+            .collect()
     };
     let total = sum(weights.iter().copied());
     if weights.iter().any(|&w| w <= 0.0) {
         return Err(file.error("`weights` must be positive"));
     }
     if file.has("weights")? && (total - 1.0).abs() > 1e-9 {
-        return Err(file.error(format!("`weights` sum to {total}; they must sum to 1 within 1e-9")));
+        return Err(file.error(format!(
+            "`weights` sum to {total}; they must sum to 1 within 1e-9"
+        )));
     }
     weights.iter_mut().for_each(|w| *w /= total);
     Ok(weights)
@@ -187,12 +232,19 @@ fn read_blocks(
         return Err(wrong());
     }
     for (pair, &count) in indptr.windows(2).zip(counts.values()) {
-        let total: u64 = parts[pair[0] as usize..pair[1] as usize].iter().map(|&c| u64::from(c)).sum();
+        let total: u64 = parts[pair[0] as usize..pair[1] as usize]
+            .iter()
+            .map(|&c| u64::from(c))
+            .sum();
         if total != count {
             return Err(wrong());
         }
     }
-    Ok(Some(BlockSplit { indptr, blocks, counts: parts }))
+    Ok(Some(BlockSplit {
+        indptr,
+        blocks,
+        counts: parts,
+    }))
 }
 
 fn read_states(folder: &Path, info: &Info, rows: usize) -> Result<Option<States>, ObserveError> {
@@ -206,7 +258,9 @@ fn read_states(folder: &Path, info: &Info, rows: usize) -> Result<Option<States>
         let file = ArrayFile::open(&folder.join(name))?;
         let mut found = Vec::new();
         for tensor in file.tensors()?.names() {
-            let layer = tensor.strip_prefix("layer.").and_then(|l| l.parse::<usize>().ok());
+            let layer = tensor
+                .strip_prefix("layer.")
+                .and_then(|l| l.parse::<usize>().ok());
             let layer = layer.filter(|l| *tensor == format!("layer.{l}"));
             found.push(layer.ok_or_else(|| {
                 file.error(format!("the array `{tensor}` is not named layer.<number>"))
@@ -226,7 +280,10 @@ fn read_states(folder: &Path, info: &Info, rows: usize) -> Result<Option<States>
                 Some((_, data, width)) if *width == part.ncols() => data.extend(part.data()),
                 Some((_, _, width)) => {
                     let width = *width;
-                    return Err(file.error(format!("layer.{layer} has {} columns, elsewhere {width}", part.ncols())));
+                    return Err(file.error(format!(
+                        "layer.{layer} has {} columns, elsewhere {width}",
+                        part.ncols()
+                    )));
                 }
             }
         }
@@ -236,16 +293,20 @@ fn read_states(folder: &Path, info: &Info, rows: usize) -> Result<Option<States>
     }
     let layers = layers
         .into_iter()
-        .map(|(layer, data, width)| match RowMatrix::from_vec(data, rows, width) {
-            Ok(matrix) => Ok((layer, matrix)),
-            Err(e) => Err(ObserveError::malformed(
-                &folder.join(names[0]),
-                format!("layer.{layer} does not have a state for each of the {rows} rows: {e}"),
-            )),
-        })
+        .map(
+            |(layer, data, width)| match RowMatrix::from_vec(data, rows, width) {
+                Ok(matrix) => Ok((layer, matrix)),
+                Err(e) => Err(ObserveError::malformed(
+                    &folder.join(names[0]),
+                    format!("layer.{layer} does not have a state for each of the {rows} rows: {e}"),
+                )),
+            },
+        )
         .collect::<Result<Vec<_>, _>>()?;
     let states = States::new(layers);
-    states.map(Some).map_err(|e| ObserveError::malformed(&folder.join(names[0]), e.to_string()))
+    states
+        .map(Some)
+        .map_err(|e| ObserveError::malformed(&folder.join(names[0]), e.to_string()))
 }
 
 fn read_head(
@@ -265,7 +326,10 @@ fn read_head(
             info.vocab_size
         )));
     }
-    if let Some(states) = states.map(States::last).filter(|(_, s)| s.ncols() != weight.ncols()) {
+    if let Some(states) = states
+        .map(States::last)
+        .filter(|(_, s)| s.ncols() != weight.ncols())
+    {
         return Err(file.error(format!(
             "`weight` has {} columns; the states have {}",
             weight.ncols(),
@@ -276,13 +340,20 @@ fn read_head(
         if !file.has(name)? {
             return Ok(None);
         }
-        Ok(Some(file.vector(name, length)?.into_iter().map(|x| x as f32).collect()))
+        Ok(Some(
+            file.vector(name, length)?
+                .into_iter()
+                .map(|x| x as f32)
+                .collect(),
+        ))
     };
     let bias = narrow("bias", info.vocab_size)?;
     let norm = narrow("norm.weight", weight.ncols())?;
     let norm = match (norm, info.norm_eps) {
         (None, _) => None,
-        (Some(weight), Some(eps)) if eps.is_finite() && eps >= 0.0 => Some(ReadoutNorm { weight, eps }),
+        (Some(weight), Some(eps)) if eps.is_finite() && eps >= 0.0 => {
+            Some(ReadoutNorm { weight, eps })
+        }
         (Some(_), _) => {
             return Err(ObserveError::malformed(
                 &folder.join(INFO_FILE),
@@ -291,21 +362,22 @@ fn read_head(
         }
     };
     if info.soft_cap.is_some_and(|c| !(c.is_finite() && c > 0.0)) {
-        return Err(ObserveError::malformed(&folder.join(INFO_FILE), "`soft_cap` must be positive"));
+        return Err(ObserveError::malformed(
+            &folder.join(INFO_FILE),
+            "`soft_cap` must be positive",
+        ));
     }
-    Ok(Some(Head { weight, bias, soft_cap: info.soft_cap, norm }))
+    Ok(Some(Head {
+        weight,
+        bias,
+        soft_cap: info.soft_cap,
+        norm,
+    }))
 }
 
 fn read_tokenizer(path: &Path) -> Result<Option<Tokenizer>, ObserveError> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).map_err(|e| ObserveError::io(path, e))?;
-    let wrong = |e: String| ObserveError::malformed(path, format!("not a tokenizer.json: {e}"));
-    // First as plain JSON: the crate `tokenizers` panics where a decoder is cut off.
-    serde_json::from_str::<serde_json::Value>(&text).map_err(|e| wrong(e.to_string()))?;
-    Tokenizer::from_json(&text).map(Some).map_err(|e| match e {
-        TokenError::Json { what, .. } => wrong(what),
-        other => other.into(),
-    })
+    Ok(Some(Tokenizer::open(path)?))
 }

@@ -27,7 +27,14 @@ pub(crate) fn states_file(shard: usize) -> String {
 
 /// Whether a file of this name may be part of an Observation.
 pub(crate) fn is_part(name: &str) -> bool {
-    [INFO_FILE, CONTEXTS_FILE, HEAD_FILE, TOKENIZER_FILE, PLAN_FILE].contains(&name)
+    [
+        INFO_FILE,
+        CONTEXTS_FILE,
+        HEAD_FILE,
+        TOKENIZER_FILE,
+        PLAN_FILE,
+    ]
+    .contains(&name)
         || (name.starts_with(STATES_PREFIX) && name.ends_with(".safetensors"))
 }
 
@@ -36,7 +43,8 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>, ObserveError> {
     let failed = |e| ObserveError::io(folder, e);
     let entries = std::fs::read_dir(folder).map_err(failed)?;
     let name = |e: std::io::Result<std::fs::DirEntry>| {
-        e.map(|e| e.file_name().to_string_lossy().into_owned()).map_err(failed)
+        e.map(|e| e.file_name().to_string_lossy().into_owned())
+            .map_err(failed)
     };
     entries.map(name).collect()
 }
@@ -74,8 +82,16 @@ pub(crate) fn write_contexts(
     }
     if let Some(split) = blocks {
         arrays.push(Array::u64s("blocks.indptr", &split.indptr));
-        arrays.push(Array::u32s("blocks.block", &[split.blocks.len()], &split.blocks));
-        arrays.push(Array::u32s("blocks.count", &[split.counts.len()], &split.counts));
+        arrays.push(Array::u32s(
+            "blocks.block",
+            &[split.blocks.len()],
+            &split.blocks,
+        ));
+        arrays.push(Array::u32s(
+            "blocks.count",
+            &[split.counts.len()],
+            &split.counts,
+        ));
     }
     write_arrays(&folder.join(CONTEXTS_FILE), &arrays)
 }
@@ -100,13 +116,20 @@ pub(crate) fn write_head(
     norm: Option<&ReadoutNorm>,
 ) -> Result<(), ObserveError> {
     let weight = RowMatrix::from_fn(head.vocab_size(), head.dim(), |i, j| head.weight[(i, j)]);
-    let mut arrays =
-        vec![Array::floats("weight", &[weight.nrows(), weight.ncols()], weight.data())];
+    let mut arrays = vec![Array::floats(
+        "weight",
+        &[weight.nrows(), weight.ncols()],
+        weight.data(),
+    )];
     if let Some(bias) = head.bias {
         arrays.push(Array::floats("bias", &[bias.len()], bias));
     }
     if let Some(norm) = norm {
-        arrays.push(Array::floats("norm.weight", &[norm.weight.len()], &norm.weight));
+        arrays.push(Array::floats(
+            "norm.weight",
+            &[norm.weight.len()],
+            &norm.weight,
+        ));
     }
     write_arrays(&folder.join(HEAD_FILE), &arrays)
 }
@@ -144,7 +167,13 @@ impl Observation {
         std::fs::create_dir_all(&parent).map_err(failed)?;
         let written = lawvere_token::disk::temporary_folder(&parent).map_err(failed)?;
         let folder = written.path();
-        write_contexts(folder, &self.contexts, &self.counts, &self.weights, self.blocks.as_ref())?;
+        write_contexts(
+            folder,
+            &self.contexts,
+            &self.counts,
+            &self.weights,
+            self.blocks.as_ref(),
+        )?;
         if let Some(states) = &self.states {
             write_states(folder, 0, &states.layers().collect::<Vec<_>>())?;
         }
@@ -169,8 +198,12 @@ pub(crate) fn write_tokenizer(folder: &Path, json: &str) -> Result<(), ObserveEr
 
 /// Refuses a destination that holds anything but an Observation.
 pub(crate) fn check_destination(destination: &Path) -> Result<(), ObserveError> {
-    let refused =
-        |what: String| Err(ObserveError::Destination { path: destination.to_owned(), what });
+    let refused = |what: String| {
+        Err(ObserveError::Destination {
+            path: destination.to_owned(),
+            what,
+        })
+    };
     if !destination.exists() {
         return Ok(());
     }

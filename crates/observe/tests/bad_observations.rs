@@ -29,6 +29,9 @@ struct Array {
 
 type Arrays = BTreeMap<String, Array>;
 
+/// What to spoil, and what the error is to say.
+type Case<'a, T> = (&'a dyn Fn(&mut T), &'a str);
+
 fn array<T: NoUninit>(dtype: Dtype, shape: &[usize], values: &[T]) -> Array {
     let bytes = bytemuck::cast_slice(values).to_vec();
     let shape = shape.to_vec();
@@ -134,7 +137,7 @@ impl Spoilt {
 }
 
 /// Each spoils one file of the fixture.
-fn check_arrays(name: &str, cases: &[(&dyn Fn(&mut Arrays), &str)]) {
+fn check_arrays(name: &str, cases: &[Case<'_, Arrays>]) {
     for (spoil, wanted) in cases {
         let spoilt = Spoilt::fixture();
         spoilt.arrays(name, spoil);
@@ -159,7 +162,7 @@ fn what_is_no_observation_is_named() {
 
 #[test]
 fn observation_json_is_checked_field_by_field() {
-    let cases: [(&dyn Fn(&mut Value), &str); 20] = [
+    let cases: [Case<'_, Value>; 20] = [
         (&|i| *i = json!([]), "schema is `missing`"),
         (&|i| *i = json!({"schema": 1}), "schema is `missing`"),
         (
@@ -478,7 +481,7 @@ fn blocks_add_up_to_the_counts() {
         spoilt
     };
     assert_eq!(with(&|_| ()).opens().blocks.unwrap().blocks(), 2);
-    let cases: [(&dyn Fn(&mut Arrays), &str); 8] = [
+    let cases: [Case<'_, Arrays>; 8] = [
         (
             &|a| change::<u32>(a, "blocks.count", |c| c[9] += 1),
             "do not break the counts down",
@@ -718,7 +721,7 @@ fn positions() -> Spoilt {
 
 #[test]
 fn positions_stand_in_their_windows_and_are_followed_by_what_is_counted() {
-    let cases: [(&dyn Fn(&mut Arrays), &str); 13] = [
+    let cases: [Case<'_, Arrays>; 13] = [
         (
             &|a| change::<u32>(a, "position.window", |w| w[56] = 1000),
             "position 56 is in window 1000, which does not exist",

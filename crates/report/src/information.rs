@@ -11,7 +11,7 @@ use crate::number::{
     bits, count, figure, fixed, nats_and_bits, percent, plural, signed, size, with_error,
 };
 use crate::table::{Table, cell, optional};
-use crate::text::{label, plotly_text};
+use crate::text::{label, plotly_text, visible};
 
 /// The most points of the scatter of entropies.
 const POINTS: usize = 3000;
@@ -725,7 +725,7 @@ fn lengths(report: &Report) -> Result<Figure, ReportError> {
             "Mean −log q(next | prefix) over {} of running text ({}). Bars are one standard error, documents taken as \
              independent.",
             plural(running.positions, "position"),
-            running.choice
+            visible(running.choice.trim_end_matches('.'))
         ),
         caveat: "Prefix length and place in the document go together: openings of documents may be easier or harder by \
                  nature, and long prefixes come from long documents only. The dashed line is over the corpus's most \

@@ -53,7 +53,7 @@ pub(crate) fn count(n: u64) -> String {
     }
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(THIN_SPACE);
         }
         out.push(digit);
@@ -125,7 +125,7 @@ pub(crate) fn percent(part: f64, whole: f64) -> String {
         return "0%".into();
     }
     let share = 100.0 * part / whole;
-    let rounds_up = share < 100.0 && share >= 99.95;
+    let rounds_up = (99.95..100.0).contains(&share);
     if rounds_up {
         "over 99.9%".into()
     } else {
@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn an_error_decides_the_decimals() {
-        assert_eq!(with_error(3.14159, Some(0.0123)), "3.142 ± 0.012");
-        assert_eq!(with_error(3.14159, None), "3.14");
+        assert_eq!(with_error(2.34567, Some(0.0123)), "2.346 ± 0.012");
+        assert_eq!(with_error(2.34567, None), "2.35");
         assert_eq!(with_error(f64::INFINITY, Some(0.1)), "∞");
         assert_eq!(with_error(-0.00001, Some(0.3)), "0.00 ± 0.30");
     }

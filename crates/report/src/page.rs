@@ -201,8 +201,8 @@ fn caveats(report: &Report) -> Markup {
             ul {
                 @for caveat in &report.caveats { li { (visible(caveat)) } }
                 li {
-                    "Supports, counts and entropies are those observed in a finite corpus; a larger one would have larger \
-                     supports and higher entropies."
+                    "Supports, counts and entropies are those observed in a finite corpus; in a larger one supports could \
+                     only grow, and entropies would as a rule be higher."
                 }
                 li {
                     "Standard errors come from resampling documents of this corpus: they say how the numbers would vary \

@@ -69,6 +69,10 @@ fn a_browser_draws_every_figure_and_runs_nothing_from_the_corpus() {
         );
         let said: Vec<&str> = console.lines().filter(|l| l.contains("CONSOLE")).collect();
         assert!(said.is_empty(), "{said:#?}");
+        assert!(
+            !dom.contains("<script>alert"),
+            "a script of the corpus is on the page"
+        );
         // What came from the corpus is text: outside the page's own scripts there is no such element.
         let drawn = without_scripts(&dom);
         for element in [

@@ -7,13 +7,20 @@ use thiserror::Error;
 #[allow(missing_docs)]
 pub enum TokenError {
     #[error("{path}: {source}", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{path}: not a usable GGUF file: {what}", path = path.display())]
     Gguf { path: PathBuf, what: String },
     #[error("{path}: not a tokenizer.json: {what}", path = path.display())]
     Json { path: PathBuf, what: String },
     #[error("{path}: the tokenizer inside is {found}, which is not supported; supported: {supported}", path = path.display())]
-    UnsupportedTokenizer { path: PathBuf, found: String, supported: &'static str },
+    UnsupportedTokenizer {
+        path: PathBuf,
+        found: String,
+        supported: &'static str,
+    },
     #[error("the text cannot be tokenized: {0}")]
     Encode(String),
     #[error("token ids cannot be turned into text: {0}")]
@@ -24,6 +31,9 @@ pub enum TokenError {
 
 impl TokenError {
     pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
     }
 }

@@ -24,7 +24,7 @@ pub fn map_file(path: &Path) -> io::Result<Mmap> {
     // and values before use, so bytes of any content are sound. What remains is a file that another
     // process truncates or rewrites while it is mapped; Lawvere itself never does: it writes beside
     // and renames, which leaves the mapped inode alone. Reading instead of mapping would need the
-    // whole index (13 bytes a token) or checkpoint in memory a second time.
+    // whole index (10 to 12 bytes a token) or checkpoint in memory a second time.
     unsafe { Mmap::map(&file) }
 }
 

@@ -62,9 +62,16 @@ impl Gguf {
     /// bytes do not bear out.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
         let map = map_file(path).map_err(|e| TokenError::io(path, e))?;
-        let (metadata, tensors) = parse(&map)
-            .map_err(|what| TokenError::Gguf { path: path.to_owned(), what })?;
-        Ok(Self { path: path.to_owned(), map, metadata, tensors })
+        let (metadata, tensors) = parse(&map).map_err(|what| TokenError::Gguf {
+            path: path.to_owned(),
+            what,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            metadata,
+            tensors,
+        })
     }
 
     /// Where the file is.
@@ -84,7 +91,10 @@ impl Gguf {
 
     /// An error about this file.
     pub fn error(&self, what: impl Into<String>) -> TokenError {
-        TokenError::Gguf { path: self.path.clone(), what: what.into() }
+        TokenError::Gguf {
+            path: self.path.clone(),
+            what: what.into(),
+        }
     }
 
     /// `length` bytes of tensor data.
@@ -103,7 +113,11 @@ impl Gguf {
     }
 
     fn wrong_type(&self, key: &str, wanted: &str) -> TokenError {
-        let state = if self.metadata.contains_key(key) { "is of another type" } else { "is missing" };
+        let state = if self.metadata.contains_key(key) {
+            "is of another type"
+        } else {
+            "is missing"
+        };
         self.error(format!("the field `{key}` {state}; it should be {wanted}"))
     }
 
@@ -175,7 +189,9 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     }
     let version = reader.u32("the version")?;
     if !(2..=3).contains(&version) {
-        return Err(format!("version {version:#x} is not supported; versions 2 and 3 (little-endian) are"));
+        return Err(format!(
+            "version {version:#x} is not supported; versions 2 and 3 (little-endian) are"
+        ));
     }
     let tensor_count = reader.count(24, "the number of tensors")?;
     let field_count = reader.count(13, "the number of metadata fields")?;
@@ -231,9 +247,15 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize, what: &str) -> Result<&'a [u8], String> {
-        let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
+        let end = self
+            .at
+            .checked_add(length)
+            .filter(|&end| end <= self.bytes.len());
         let end = end.ok_or_else(|| {
-            format!("the file ends within {what} (at byte {}); is it truncated?", self.bytes.len())
+            format!(
+                "the file ends within {what} (at byte {}); is it truncated?",
+                self.bytes.len()
+            )
         })?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
@@ -259,7 +281,9 @@ impl<'a> Reader<'a> {
         let count = self.u64(what)?;
         let room = ((self.bytes.len() - self.at) / least) as u64;
         if count > room {
-            return Err(format!("{what} is {count}, more than the rest of the file can hold; is it truncated?"));
+            return Err(format!(
+                "{what} is {count}, more than the rest of the file can hold; is it truncated?"
+            ));
         }
         Ok(count as usize)
     }
@@ -299,11 +323,16 @@ impl<'a> Reader<'a> {
         match kind {
             8 => {
                 let count = self.count(8, &what)?;
-                (0..count).map(|_| self.string(key)).collect::<Result<_, _>>().map(Value::Strings)
+                (0..count)
+                    .map(|_| self.string(key))
+                    .collect::<Result<_, _>>()
+                    .map(Value::Strings)
             }
             9 => {
                 if depth >= DEEPEST_NESTING {
-                    return Err(format!("`{key}` nests arrays deeper than {DEEPEST_NESTING}"));
+                    return Err(format!(
+                        "`{key}` nests arrays deeper than {DEEPEST_NESTING}"
+                    ));
                 }
                 let count = self.count(12, &what)?;
                 for _ in 0..count {
@@ -332,7 +361,9 @@ impl<'a> Reader<'a> {
         let name = self.string("a tensor's name")?;
         let dimensions = self.u32(&name)?;
         if dimensions > MOST_DIMENSIONS {
-            return Err(format!("tensor `{name}` has {dimensions} dimensions; at most {MOST_DIMENSIONS} are used"));
+            return Err(format!(
+                "tensor `{name}` has {dimensions} dimensions; at most {MOST_DIMENSIONS} are used"
+            ));
         }
         let mut shape = Vec::new();
         for _ in 0..dimensions {
@@ -347,6 +378,13 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| format!("tensor `{name}` has the absurd shape {shape:?}"))?;
         let dtype = self.u32(&name)?;
         let offset = self.u64(&name)? as usize;
-        Ok((name, TensorInfo { shape, dtype, offset }))
+        Ok((
+            name,
+            TensorInfo {
+                shape,
+                dtype,
+                offset,
+            },
+        ))
     }
 }

@@ -11,7 +11,8 @@ use crate::TokenError;
 use crate::gguf::Gguf;
 use crate::tokenizer::finish;
 
-const SUPPORTED: &str = "byte-level BPE (tokenizer.ggml.model = gpt2) with tokenizer.ggml.pre = smollm";
+const SUPPORTED: &str =
+    "byte-level BPE (tokenizer.ggml.model = gpt2) with tokenizer.ggml.pre = smollm";
 
 /// Rebuilds the tokenizer; the ids are those of llama.cpp with special tokens read as text.
 ///
@@ -29,15 +30,22 @@ pub(crate) fn rebuild(gguf: &Gguf) -> Result<HfTokenizer, TokenError> {
         });
     }
     let tokens = gguf.strings("tokenizer.ggml.tokens")?;
-    let vocab: ahash::AHashMap<String, u32> =
-        tokens.iter().enumerate().map(|(id, token)| (token.clone(), id as u32)).collect();
+    let vocab: ahash::AHashMap<String, u32> = tokens
+        .iter()
+        .enumerate()
+        .map(|(id, token)| (token.clone(), id as u32))
+        .collect();
     if vocab.len() != tokens.len() {
         return Err(gguf.error("tokenizer.ggml.tokens names a token twice"));
     }
     let merges = gguf
         .strings("tokenizer.ggml.merges")?
         .iter()
-        .map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
+        .map(|merge| {
+            merge
+                .split_once(' ')
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        })
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| gguf.error("tokenizer.ggml.merges holds an entry that is not two tokens"))?;
     let bpe = BPE::builder()

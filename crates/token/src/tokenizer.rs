@@ -30,10 +30,17 @@ impl Tokenizer {
     /// # Errors
     /// An unreadable or damaged file, a kind of tokenizer that is not supported.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
+        if path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
+        {
             return Self::from_gguf(&Gguf::open(path)?);
         }
-        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let file = if path.is_dir() {
+            path.join("tokenizer.json")
+        } else {
+            path.to_owned()
+        };
         let text = std::fs::read_to_string(&file).map_err(|e| TokenError::io(&file, e))?;
         Self::from_json(&text).map_err(|e| match e {
             TokenError::Json { what, .. } => TokenError::Json { path: file, what },
@@ -55,9 +62,15 @@ impl Tokenizer {
     /// # Errors
     /// Text that is not a tokenizer's description.
     pub fn from_json(text: &str) -> Result<Self, TokenError> {
+        let wrong = |what: String| TokenError::Json {
+            path: "tokenizer.json".into(),
+            what,
+        };
+        // The parser behind `tokenizers` 0.23 panics on text that is not JSON at all.
+        serde_json::from_str::<serde_json::Value>(text).map_err(|e| wrong(e.to_string()))?;
         text.parse::<HfTokenizer>()
             .map(Self::new)
-            .map_err(|e| TokenError::Json { path: "tokenizer.json".into(), what: e.to_string() })
+            .map_err(|e| wrong(e.to_string()))
     }
 
     /// White-space-separated words of `texts`, numbered by decreasing frequency, equally frequent
@@ -67,13 +80,19 @@ impl Tokenizer {
     /// Texts without a word.
     pub fn words<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, TokenError> {
         let mut counts: HashMap<&str, u64> = HashMap::new();
-        texts.flat_map(str::split_whitespace).for_each(|w| *counts.entry(w).or_default() += 1);
+        texts
+            .flat_map(str::split_whitespace)
+            .for_each(|w| *counts.entry(w).or_default() += 1);
         if counts.is_empty() {
             return Err(TokenError::NoWords);
         }
         let mut words: Vec<(&str, u64)> = counts.into_iter().collect();
         words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-        let vocab = words.iter().zip(0..).map(|((w, _), id)| ((*w).to_owned(), id)).collect();
+        let vocab = words
+            .iter()
+            .zip(0..)
+            .map(|((w, _), id)| ((*w).to_owned(), id))
+            .collect();
         let model = WordLevel::builder()
             .vocab(vocab)
             .build()
@@ -93,8 +112,9 @@ impl Tokenizer {
     /// # Errors
     /// None in practice: the description is fixed.
     pub fn bytes() -> Result<Self, TokenError> {
-        let vocab: AHashMap<String, u32> =
-            (0..=u8::MAX).map(|b| (byte_symbol(b).to_string(), u32::from(b))).collect();
+        let vocab: AHashMap<String, u32> = (0..=u8::MAX)
+            .map(|b| (byte_symbol(b).to_string(), u32::from(b)))
+            .collect();
         let model = BPE::builder()
             .vocab_and_merges(vocab, Vec::new())
             .build()
@@ -117,7 +137,11 @@ impl Tokenizer {
         // Ids may have gaps, so the number of outcomes is the largest id plus one.
         let largest = inner.get_vocab(true).into_values().max();
         let identity = sha256_hex(serde_json::to_string(&inner).unwrap_or_default().as_bytes());
-        Self { inner, vocab_size: largest.map_or(0, |id| id as usize + 1), identity }
+        Self {
+            inner,
+            vocab_size: largest.map_or(0, |id| id as usize + 1),
+            identity,
+        }
     }
 
     /// The token ids of `text`; nothing is added before or after.
@@ -125,7 +149,10 @@ impl Tokenizer {
     /// # Errors
     /// A word outside a word-level vocabulary.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenError> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| encode_error(&*e))?;
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|e| encode_error(&*e))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -134,8 +161,10 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>, TokenError> {
-        let encodings =
-            self.inner.encode_batch_fast(texts.to_vec(), false).map_err(|e| encode_error(&*e))?;
+        let encodings = self
+            .inner
+            .encode_batch_fast(texts.to_vec(), false)
+            .map_err(|e| encode_error(&*e))?;
         Ok(encodings.iter().map(|e| e.get_ids().to_vec()).collect())
     }
 
@@ -144,7 +173,9 @@ impl Tokenizer {
     /// # Errors
     /// What the decoder refuses.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenError> {
-        self.inner.decode(ids, false).map_err(|e| TokenError::Decode(e.to_string()))
+        self.inner
+            .decode(ids, false)
+            .map_err(|e| TokenError::Decode(e.to_string()))
     }
 
     /// The token as it stands in the vocabulary; `None` for an id outside it.
@@ -172,8 +203,10 @@ impl Tokenizer {
     /// # Errors
     /// A tokenizer that cannot be written as JSON.
     pub fn to_json(&self) -> Result<String, TokenError> {
-        serde_json::to_string(&self.inner)
-            .map_err(|e| TokenError::Json { path: "tokenizer.json".into(), what: e.to_string() })
+        serde_json::to_string(&self.inner).map_err(|e| TokenError::Json {
+            path: "tokenizer.json".into(),
+            what: e.to_string(),
+        })
     }
 }
 
@@ -196,7 +229,9 @@ type Parts = TokenizerImpl<
 pub(crate) fn finish(
     built: Result<Parts, Box<dyn std::error::Error + Send + Sync>>,
 ) -> Result<HfTokenizer, TokenError> {
-    built.map(HfTokenizer::from).map_err(|e| TokenError::Encode(e.to_string()))
+    built
+        .map(HfTokenizer::from)
+        .map_err(|e| TokenError::Encode(e.to_string()))
 }
 
 /// The printable character that byte-level tokenizers write for a byte: itself where it is
@@ -225,24 +260,59 @@ mod tests {
     }
 
     #[test]
+    fn special_tokens_of_a_tokenizer_json_are_text_in_a_corpus() {
+        let json = Tokenizer::bytes().unwrap().to_json().unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        json["added_tokens"] = serde_json::json!([{
+            "id": 256, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true
+        }]);
+        json["post_processor"] = serde_json::json!({
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}}
+        });
+        let tokenizer = Tokenizer::from_json(&json.to_string()).unwrap();
+        let bytes: Vec<u32> = "a<s>b".bytes().map(u32::from).collect();
+        assert_eq!(tokenizer.encode("a<s>b").unwrap(), bytes);
+        assert_eq!(tokenizer.encode_batch(&["a<s>b"]).unwrap(), [bytes]);
+        assert_eq!(tokenizer.vocab_size(), 257);
+    }
+
+    #[test]
     fn a_tokenizer_is_known_by_its_description() {
         let words = Tokenizer::words(["b a b"].into_iter()).unwrap();
         let again = Tokenizer::from_json(&words.to_json().unwrap()).unwrap();
         assert_eq!(words.identity(), again.identity());
         assert_eq!(again.encode("a b").unwrap(), [1, 0]);
-        assert_ne!(words.identity(), Tokenizer::words(["a"].into_iter()).unwrap().identity());
+        assert_ne!(
+            words.identity(),
+            Tokenizer::words(["a"].into_iter()).unwrap().identity()
+        );
     }
 
     #[test]
     fn a_word_outside_the_vocabulary_is_an_error() {
         let words = Tokenizer::words(["b a b"].into_iter()).unwrap();
-        assert!(words.encode("c").unwrap_err().to_string().contains("word vocabulary"));
-        assert!(matches!(Tokenizer::words([" "].into_iter()), Err(TokenError::NoWords)));
+        assert!(
+            words
+                .encode("c")
+                .unwrap_err()
+                .to_string()
+                .contains("word vocabulary")
+        );
+        assert!(matches!(
+            Tokenizer::words([" "].into_iter()),
+            Err(TokenError::NoWords)
+        ));
     }
 
     #[test]
     fn what_is_no_tokenizer_is_refused_by_name() {
-        assert!(Tokenizer::from_json("{}").is_err());
+        for text in ["{}", "{", "", "null", "[1", "{\"model\": \"\\ud800\"}"] {
+            assert!(Tokenizer::from_json(text).is_err(), "{text}");
+        }
         let missing = Tokenizer::open(Path::new("no/such/tokenizer.json")).unwrap_err();
         assert!(missing.to_string().contains("no/such/tokenizer.json"));
     }

@@ -12,7 +12,10 @@ fn root() -> PathBuf {
 
 fn sample() -> PathBuf {
     let path = root().join("sample/smollm2-135m-instruct-q4_1.gguf");
-    assert!(path.exists(), "the sample model is missing; run scripts/fetch-sample.sh");
+    assert!(
+        path.exists(),
+        "the sample model is missing; run scripts/fetch-sample.sh"
+    );
     path
 }
 
@@ -27,13 +30,23 @@ fn odd_strings_get_the_ids_that_llama_cpp_gives_them() {
         .iter()
         .filter_map(|case| {
             let text = case["text"].as_str().unwrap();
-            let ids: Vec<u32> =
-                case["ids"].as_array().unwrap().iter().map(|i| i.as_u64().unwrap() as u32).collect();
+            let ids: Vec<u32> = case["ids"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|i| i.as_u64().unwrap() as u32)
+                .collect();
             let ours = tokenizer.encode(text).unwrap();
             (ours != ids).then(|| format!("{text:?}: {ours:?}, llama.cpp {ids:?}"))
         })
         .collect();
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -95,18 +108,66 @@ fn hostile_headers_are_one_clear_line_each() {
     let alignment = |a: u32| field("general.alignment", 4, &a.to_le_bytes());
     let cases: [(&str, Vec<u8>, &str); 14] = [
         ("empty", vec![], "truncated"),
-        ("not GGUF", b"PK\x03\x04 something else".to_vec(), "letters GGUF"),
-        ("old version", [&b"GGUF"[..], &1u32.to_le_bytes(), &[0; 16]].concat(), "version"),
-        ("absurd tensor count", header(u64::MAX, 0, &[]), "number of tensors"),
-        ("absurd field count", header(0, 1 << 60, &[]), "number of metadata fields"),
-        ("absurd string", header(0, 1, &[&u64::MAX.to_le_bytes()[..], &[0; 60]].concat()), "metadata key"),
-        ("zero alignment", header(0, 1, &alignment(0)), "general.alignment"),
-        ("odd alignment", header(0, 1, &alignment(24)), "general.alignment"),
-        ("unknown type", header(0, 1, &field("k", 77, &[0; 32])), "unknown type"),
-        ("deep arrays", header(0, 1, &field("k", 9, &nested)), "nests"),
-        ("overflowing shape", header(1, 0, &tensor("t", &[1 << 40, 1 << 40], 0)), "absurd shape"),
-        ("many dimensions", header(1, 0, &tensor("t", &[1; 9], 0)), "dimensions"),
-        ("data beyond the end", header(1, 0, &tensor("t", &[4], 1 << 40)), "beyond the end"),
+        (
+            "not GGUF",
+            b"PK\x03\x04 something else".to_vec(),
+            "letters GGUF",
+        ),
+        (
+            "old version",
+            [&b"GGUF"[..], &1u32.to_le_bytes(), &[0; 16]].concat(),
+            "version",
+        ),
+        (
+            "absurd tensor count",
+            header(u64::MAX, 0, &[]),
+            "number of tensors",
+        ),
+        (
+            "absurd field count",
+            header(0, 1 << 60, &[]),
+            "number of metadata fields",
+        ),
+        (
+            "absurd string",
+            header(0, 1, &[&u64::MAX.to_le_bytes()[..], &[0; 60]].concat()),
+            "metadata key",
+        ),
+        (
+            "zero alignment",
+            header(0, 1, &alignment(0)),
+            "general.alignment",
+        ),
+        (
+            "odd alignment",
+            header(0, 1, &alignment(24)),
+            "general.alignment",
+        ),
+        (
+            "unknown type",
+            header(0, 1, &field("k", 77, &[0; 32])),
+            "unknown type",
+        ),
+        (
+            "deep arrays",
+            header(0, 1, &field("k", 9, &nested)),
+            "nests",
+        ),
+        (
+            "overflowing shape",
+            header(1, 0, &tensor("t", &[1 << 40, 1 << 40], 0)),
+            "absurd shape",
+        ),
+        (
+            "many dimensions",
+            header(1, 0, &tensor("t", &[1; 9], 0)),
+            "dimensions",
+        ),
+        (
+            "data beyond the end",
+            header(1, 0, &tensor("t", &[4], 1 << 40)),
+            "beyond the end",
+        ),
         (
             "a tensor twice",
             header(2, 0, &[tensor("t", &[1], 0), tensor("t", &[1], 0)].concat()),
@@ -115,7 +176,10 @@ fn hostile_headers_are_one_clear_line_each() {
     ];
     for (name, bytes, wanted) in cases {
         let error = open(&bytes).expect_err(name).to_string();
-        assert!(error.contains(wanted) && error.contains("hostile.gguf"), "{name}: {error}");
+        assert!(
+            error.contains(wanted) && error.contains("hostile.gguf"),
+            "{name}: {error}"
+        );
         assert!(!error.contains('\n'), "{name}: {error}");
     }
 }
@@ -136,5 +200,8 @@ fn another_kind_of_tokenizer_is_named() {
     ];
     let gguf = open(&header(0, 2, &[fields.concat(), vec![0; 64]].concat())).unwrap();
     let error = Tokenizer::from_gguf(&gguf).unwrap_err().to_string();
-    assert!(error.contains("tokenizer.ggml.model = llama") && error.contains("smollm"), "{error}");
+    assert!(
+        error.contains("tokenizer.ggml.model = llama") && error.contains("smollm"),
+        "{error}"
+    );
 }
