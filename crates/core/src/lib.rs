@@ -20,10 +20,7 @@
 //! // Differences that IEEE arithmetic turns into NaN have one meaning here.
 //! assert_eq!(EReal::INFINITY.hom(EReal::INFINITY), EReal::NEG_INFINITY);
 //! ```
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod ereal;
 mod head;

@@ -81,6 +81,7 @@ pub fn fisher_rao(
         (f64::from(head.weight.get(w, k)) - mean_row[k]) as f32
     });
     let mut metric = Mat::<f64>::zeros(d, d);
+    let mut gram = Mat::<f64>::zeros(d, d);
     for first in (0..centred.nrows()).step_by(HEAD_ROWS) {
         let rows = first..(first + HEAD_ROWS).min(centred.nrows());
         let scaled: Vec<f64> = rows
@@ -91,7 +92,8 @@ pub fn fisher_rao(
             })
             .collect();
         let part = view(&scaled, rows.len(), d);
-        metric += part.transpose() * part;
+        matmul(gram.as_mut(), part.transpose(), part);
+        metric += &gram;
     }
     head.view()
         .for_each_log_prob_block::<ShapeError>(states, |block| {
@@ -107,7 +109,8 @@ pub fn fisher_rao(
                 })
                 .collect();
             let part = view(&scaled, rows, d);
-            metric -= part.transpose() * part;
+            matmul(gram.as_mut(), part.transpose(), part);
+            metric -= &gram;
             Ok(())
         })?;
     let eigen = symmetric_eigen(metric.as_ref())?;

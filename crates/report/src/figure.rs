@@ -4,6 +4,7 @@ use maud::{Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
 use crate::json::script_json;
+use crate::number::figure;
 use crate::table::Table;
 
 /// A chart for Plotly. Colours are names of the page's palette, `@c1` and so on, which the page's
@@ -113,18 +114,25 @@ pub(crate) fn log_axis(title: &str, values: &[f64]) -> Value {
     } else {
         0.0
     };
-    let dtick = if decades < 2.0 {
-        json!("D2")
-    } else {
-        json!((decades / 6.0).ceil())
-    };
+    if decades < 2.0 {
+        // Plotly abbreviates ticks between powers of ten to one digit; these are written out.
+        let ticks: Vec<f64> = (-12..=12)
+            .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)))
+            .filter(|tick| (low * 0.5..=high * 2.0).contains(tick))
+            .collect();
+        let names: Vec<String> = ticks.iter().map(|&tick| figure(tick)).collect();
+        return json!({
+            "title": {"text": title}, "automargin": true, "type": "log", "tickvals": ticks, "ticktext": names,
+        });
+    }
     let format = if high < 1e6 && low >= 1e-3 {
         "none"
     } else {
         "power"
     };
     json!({
-        "title": {"text": title}, "automargin": true, "type": "log", "dtick": dtick, "exponentformat": format,
+        "title": {"text": title}, "automargin": true, "type": "log", "dtick": (decades / 6.0).ceil(),
+        "exponentformat": format,
     })
 }
 

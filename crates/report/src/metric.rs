@@ -241,8 +241,9 @@ fn forest(report: &Report) -> Result<Figure, ReportError> {
                    distances are in the next figure."
             .into(),
         caveat: format!(
-            "Only the most frequent texts are shown, where corpus estimates are the best; colours saturate at \
-             ±{} nats.",
+            "The model reads a text with nothing before it: on a step from a one-token text it sees that token \
+             alone, where the corpus averages over all that came before. Only the most frequent texts are \
+             shown; colours saturate at ±{} nats.",
             figure(limit)
         ),
         table: Table::new(

@@ -5,7 +5,7 @@ use plotly::Plot;
 
 use crate::data::Report;
 use crate::figure::Figure;
-use crate::number::{bytes, count, duration, percent, plural, size};
+use crate::number::{bytes, count, duration, percent, size};
 use crate::text::visible;
 use crate::{geometry, information, metric};
 
@@ -129,13 +129,10 @@ fn facts(report: &Report) -> Markup {
         )
     };
     let contexts = format!(
-        "{} of {} each ({} of {} that qualified), {} occurrences{dropped}. {}",
-        plural(s.contexts, "context"),
-        plural(report.order, "token"),
-        percent(s.contexts as f64, c.qualified as f64),
-        size(c.qualified),
-        count(s.samples),
+        "{}, {} of those: {} occurrences{dropped}",
         visible(&report.choice),
+        percent(s.contexts as f64, c.qualified as f64),
+        count(s.samples),
     );
     let running = &report.information.running;
     html! {
@@ -153,10 +150,7 @@ fn facts(report: &Report) -> Markup {
                     size(m.context_length),
                 )),
                 ("Contexts", contexts),
-                ("Running text", format!(
-                    "{} in {}. {}", plural(running.positions, "position"), plural(running.documents, "document"),
-                    visible(&running.choice),
-                )),
+                ("Running text", visible(&running.choice)),
             ]))
         }
     }
