@@ -20,6 +20,22 @@
 //! | `head.safetensors` | `weight` (V x d), optional `bias` (V) and `norm.weight` (d) |
 //! | `tokenizer.json` | optional: names the tokens |
 //!
+//! The arrays of `contexts.safetensors`, integers of any type:
+//!
+//! | array | shape | holds |
+//! | --- | --- | --- |
+//! | `counts.indptr`, `counts.tokens`, `counts.values` | m + 1, entries, entries | CSR of next-token counts; token V is the end of a document |
+//! | `weights` | m | optional: the weight of each row (else its share of the counts) |
+//! | `blocks.indptr`, `blocks.block`, `blocks.count` | entries + 1, parts, parts | optional: the counts by block of documents, for standard errors |
+//! | `contexts` | m x order | contexts: token ids |
+//! | `tokens`, `window_offsets` | T, windows + 1 | positions: the windows of running text |
+//! | `position.window`, `.prefix_length`, `.document`, `.next` | m | positions: where each is, how many tokens of the window come before, its document, the token that followed |
+//!
+//! The largest `l` among the layers is the head's input; 0 is the embeddings. `observation.json`
+//! needs `schema`, `kind` (`contexts` or `positions`), `vocab_size`, `document_end` (`outcome` or
+//! `dropped`) and `files`: every file's SHA-256, or null for one that is not to be checked. With a
+//! norm it needs `norm_eps`; `soft_cap` is the head's, where it has one.
+//!
 //! ```no_run
 //! let observation = lawvere_observe::Observation::open("observation".as_ref())?;
 //! println!("{} rows", observation.rows());
