@@ -30,8 +30,8 @@ pub struct Global {
     #[arg(long, global = true, default_value_t = 0)]
     pub seed: u64,
     /// Threads to compute on; 0 takes all cores. Results do not depend on it
-    #[arg(long, global = true, default_value_t = 0)]
-    pub threads: usize,
+    #[arg(long, global = true, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=512))]
+    pub threads: u16,
     /// Say nothing on standard error but errors
     #[arg(long, short, global = true)]
     pub quiet: bool,
@@ -176,6 +176,11 @@ pub struct ObserveArgs {
 
 impl ObserveArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
+        if self.model.is_none() && self.layers != Layers::Spread {
+            return Err(RunError::Usage(
+                "--layers needs a --model whose states are kept".into(),
+            ));
+        }
         let rows = match self.kind {
             KindArg::Contexts => RowChoice::Contexts(ContextPlan {
                 order: self.order,

@@ -3,6 +3,7 @@
 mod args;
 mod output;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -12,7 +13,7 @@ use crate::output::Screen;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(cli.global.threads);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(cli.global.threads.into());
     if let Err(error) = pool.build_global() {
         eprintln!("error: the threads cannot be started: {error}");
         return ExitCode::FAILURE;
@@ -25,10 +26,14 @@ fn main() -> ExitCode {
     };
     screen.finish();
     match result {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => match writeln!(std::io::stdout(), "{text}") {
+            // A reader that has seen enough (`| head`) is no failure.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                eprintln!("error: standard output: {error}");
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::SUCCESS,
+        },
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(if error.is_usage() { 2 } else { 1 })

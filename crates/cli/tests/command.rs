@@ -246,6 +246,68 @@ fn a_checkpoint_that_does_not_fit_is_refused_before_anything_is_made() {
     );
 }
 
+#[test]
+fn what_a_hostile_tester_found_stays_mended() {
+    let same = "the cat sat\n".repeat(40);
+    let folder = folder_with(&[
+        ("same.txt", same.as_bytes()),
+        ("one.txt", b"In the beginning\n"),
+    ]);
+    let at = folder.path();
+    let index = ["index", "--corpus", "same.txt", "--out", "ix"];
+    fail(
+        at,
+        &[&index[..], &["--tokenizer", "wrods"]].concat(),
+        2,
+        &["wrods", "words"],
+        &["ix"],
+    );
+    fail(
+        at,
+        &[&index[..], &["--threads", "100000"]].concat(),
+        2,
+        &["--threads", "512"],
+        &["ix"],
+    );
+    succeed(at, &index);
+    let layers = [
+        "observe", "--index", "ix", "--layers", "0,99", "--out", "obs",
+    ];
+    fail(at, &layers, 2, &["--layers", "--model"], &["obs"]);
+
+    // Contexts that say nothing are refused before the model reads anything.
+    let model = model();
+    for corpus in ["same.txt", "one.txt"] {
+        let report = [
+            "report", "--model", &model, "--corpus", corpus, "--out", "r", "--order", "1",
+        ];
+        let least = ["--min-count", "1"];
+        fail(
+            at,
+            &[&report[..], &least].concat(),
+            1,
+            &[corpus, "--order"],
+            &["r/observation"],
+        );
+    }
+
+    if Path::new("/dev/full").exists() {
+        let output = Command::new(env!("CARGO_BIN_EXE_lawvere"))
+            .current_dir(at)
+            .args([&index[..], &["--quiet"]].concat())
+            .stdout(
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open("/dev/full")
+                    .unwrap(),
+            )
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: standard output"));
+    }
+}
+
 /// Strings that try to leave the places a page puts them in, often enough to be contexts.
 const HOSTILE: &str = "</script><script>document.title='owned'</script> x\n<!-- <img src=x onerror=document.title='owned'> %{x} &lt;b&gt; \"q\" \\ '\n";
 

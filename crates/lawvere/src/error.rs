@@ -23,6 +23,13 @@ pub enum RunError {
     Usage(String),
     #[error("{path}: the checkpoint folder has no tokenizer.json, so texts cannot be read; put the model's tokenizer beside its weights", path = path.display())]
     NoTokenizer { path: PathBuf },
+    #[error("{path}: it gives {contexts} contexts of order {order}, {open} of them followed by different tokens; a report needs two contexts, one of them with two possible next tokens: take a smaller --order or --min-count, or more text", path = path.display())]
+    Contexts {
+        path: PathBuf,
+        contexts: usize,
+        order: usize,
+        open: usize,
+    },
     #[error("{0}")]
     Report(String),
     #[error(transparent)]

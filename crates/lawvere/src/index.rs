@@ -53,6 +53,12 @@ pub fn index(
     let tokenizer = match tokenizer {
         TokenizerChoice::Words => None,
         TokenizerChoice::Bytes => Some(Tokenizer::bytes()?),
+        TokenizerChoice::File(path) if !path.exists() => {
+            return Err(RunError::Usage(format!(
+                "the tokenizer {} is neither `words`, `bytes` nor a file or folder",
+                path.display()
+            )));
+        }
         TokenizerChoice::File(path) => Some(Tokenizer::open(path)?),
     };
     index_with(options, tokenizer.as_ref(), out, on_event)

@@ -64,6 +64,13 @@ pub(crate) fn make(
     further: f64,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Observation, RunError> {
+    if let Some(finished) = observer.finished(draft, out) {
+        on_event(Event::Part(format!(
+            "using the observation in {}",
+            out.display()
+        )));
+        return Ok(finished);
+    }
     if let Some(cost) = observer.cost(draft)? {
         // About half of the peak is reached once norms, attention and exponentials are counted.
         let seconds = (cost.operations + further) / (0.5 * operations_per_second());

@@ -8,7 +8,7 @@ use lawvere_geometry::Supports;
 use lawvere_information::{fisher_rao, layer_readings, likelihood, loss_by_prefix_length};
 use lawvere_lm::LanguageModel;
 use lawvere_metric::{compare, yoneda_isometry};
-use lawvere_observe::{ContextPlan, Layers, Observation, Observer, PositionPlan, Rows};
+use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, PositionPlan, Rows};
 use lawvere_report::{
     CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Report,
     RunningText, Text, render,
@@ -99,6 +99,7 @@ pub fn report(
         document_end: DocumentEnd::Dropped,
     };
     let draft = observer.contexts(&plan)?;
+    worth_measuring(options, &draft)?;
     let head_pass =
         2.0 * draft.rows() as f64 * (model.vocab_size() * model.config().hidden_size) as f64;
     let passes = 2.0 * draft.layers().len() as f64 + PASSES_BESIDE_LAYERS;
@@ -192,6 +193,24 @@ pub fn report(
     };
     write_page(&report, out)?;
     Ok(report)
+}
+
+/// Refuses, before the model reads anything, contexts that the lenses could say nothing about.
+fn worth_measuring(options: &ReportOptions, draft: &Draft) -> Result<(), RunError> {
+    let open = draft
+        .counts()
+        .rows()
+        .filter(|(tokens, _)| tokens.len() > 1)
+        .count();
+    if draft.rows() >= 2 && open >= 1 {
+        return Ok(());
+    }
+    Err(RunError::Contexts {
+        path: options.corpus.corpus[0].clone(),
+        contexts: draft.rows(),
+        order: options.order,
+        open,
+    })
 }
 
 struct Clock {

@@ -61,7 +61,14 @@ impl Observation {
         }
         let error = |k: usize| {
             let mean = values.iter().map(|v| v[k]).sum::<f64>() / n;
-            (values.iter().map(|v| (v[k] - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+            let squares = values.iter().map(|v| (v[k] - mean).powi(2)).sum::<f64>();
+            let error = (squares / (n - 1.0)).sqrt();
+            // Documents that are all alike leave nothing but rounding.
+            if error > 1e-12 * mean.abs() {
+                error
+            } else {
+                0.0
+            }
         };
         Some((0..width).map(error).collect())
     }

@@ -115,6 +115,11 @@ impl Draft {
         self.counts.nrows()
     }
 
+    /// How often each token followed each row.
+    pub fn counts(&self) -> &SparseRows<u64> {
+        &self.counts
+    }
+
     /// The layers whose states will be kept.
     pub fn layers(&self) -> &[usize] {
         &self.layers
@@ -436,10 +441,10 @@ impl<'a> Observer<'a> {
     ) -> Result<Observation, ObserveError> {
         check_destination(destination)?;
         let destination = &resolve(destination);
-        let fingerprint = self.fingerprint(draft);
-        if let Some(finished) = finished(destination, &fingerprint) {
+        if let Some(finished) = self.finished(draft, destination) {
             return Ok(finished);
         }
+        let fingerprint = self.fingerprint(draft);
         let partial = partial_folder(destination);
         begin(&partial, &fingerprint)?;
         let blocks = draft.blocks.as_ref();
@@ -471,6 +476,14 @@ impl<'a> Observer<'a> {
         // Not before: without it, a run killed in between would leave a folder nobody knows.
         fs::remove_file(destination.join(PLAN_FILE)).map_err(failed)?;
         Observation::open(destination)
+    }
+
+    /// What is at `destination`, if it is what [`make`](Self::make) would make of `draft` and is
+    /// undamaged.
+    pub fn finished(&self, draft: &Draft, destination: &Path) -> Option<Observation> {
+        let observation = Observation::open(destination).ok()?;
+        let plan = &observation.info.provenance.as_ref()?.plan_sha256;
+        (*plan == self.fingerprint(draft)).then_some(observation)
     }
 
     /// What makes two runs the same: rows, counts, layers, model, and how they are cut into parts.
@@ -557,13 +570,6 @@ fn shards(rows: &Rows, total: usize) -> Vec<Range<usize>> {
         start = end;
     }
     out
-}
-
-/// What is at `destination`, if it was made by the same plan and is undamaged.
-fn finished(destination: &Path, fingerprint: &str) -> Option<Observation> {
-    let observation = Observation::open(destination).ok()?;
-    let plan = &observation.info.provenance.as_ref()?.plan_sha256;
-    (plan == fingerprint).then_some(observation)
 }
 
 fn partial_folder(destination: &Path) -> PathBuf {

@@ -25,7 +25,7 @@ pub(crate) fn figures(report: &Report) -> Result<Vec<Figure>, ReportError> {
 /// The figure that [`highlight`] speaks of.
 pub(crate) fn highlighted(report: &Report) -> &'static str {
     match verdict(&report.geometry.collapse) {
-        Verdict::NoStates => "log-odds",
+        Verdict::NoStates | Verdict::TooFewPairs(_) => "log-odds",
         _ => "collapse",
     }
 }
@@ -39,7 +39,7 @@ pub(crate) fn highlight(report: &Report) -> String {
         with_error(odds.correlation, odds.correlation_error)
     );
     match verdict(&page.collapse) {
-        Verdict::NoStates => log_odds,
+        Verdict::NoStates | Verdict::TooFewPairs(_) => log_odds,
         Verdict::NotVisible(l) => format!(
             "Contexts with the same set of possible next tokens do not share a direction in the model's states \
              (mean cosine {} against {} for other pairs at layer {}).",
@@ -384,6 +384,7 @@ fn concept_table(report: &Report, concepts: &[Concept]) -> Markup {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Verdict<'a> {
     NoStates,
+    TooFewPairs(&'a LayerCollapse),
     NotVisible(&'a LayerCollapse),
     LastTokenUntested(&'a LayerCollapse),
     LastToken(&'a LayerCollapse),
@@ -404,6 +405,9 @@ pub(crate) fn verdict(layers: &[LayerCollapse]) -> Verdict<'_> {
     let Some(last) = layers.last() else {
         return Verdict::NoStates;
     };
+    if last.within_pairs < FEWEST_PAIRS {
+        return Verdict::TooFewPairs(last);
+    }
     let seen: Vec<&LayerCollapse> = layers.iter().filter(|l| visible(l)).collect();
     let widest = |f: &dyn Fn(&LayerCollapse) -> f64| {
         seen.iter().copied().max_by(|a, b| f(a).total_cmp(&f(b)))
@@ -424,6 +428,9 @@ pub(crate) fn verdict(layers: &[LayerCollapse]) -> Verdict<'_> {
         None => Verdict::LastTokenUntested(best),
     }
 }
+
+/// With fewer pairs of equal supports a mean cosine says nothing either way.
+const FEWEST_PAIRS: u64 = 30;
 
 /// A difference of mean cosines below which an effect, however certain, is called faint.
 const FAINT: f64 = 0.05;
@@ -456,6 +463,15 @@ fn collapse_prose(layers: &[LayerCollapse]) -> (String, Vec<String>) {
             return (
                 "No hidden states were kept, so collapse was not measured".into(),
                 Vec::new(),
+            );
+        }
+        Verdict::TooFewPairs(l) => {
+            return (
+                "Too few contexts share a support to tell whether their states collapse".into(),
+                vec![format!(
+                    "{} of contexts have equal supports; a mean cosine needs at least {FEWEST_PAIRS} to say anything.",
+                    plural(l.within_pairs as usize, "pair")
+                )],
             );
         }
         Verdict::NotVisible(l) => (
@@ -513,7 +529,7 @@ fn collapse_prose(layers: &[LayerCollapse]) -> (String, Vec<String>) {
         ),
     };
     let strength = match verdict(layers) {
-        Verdict::NoStates | Verdict::NotVisible(_) => None,
+        Verdict::NoStates | Verdict::TooFewPairs(_) | Verdict::NotVisible(_) => None,
         Verdict::LastTokenUntested(l)
         | Verdict::LastToken(l)
         | Verdict::Partly(l, ..)

@@ -22,7 +22,7 @@ pub enum TextError {
     Empty { path: PathBuf },
     #[error("{path}: looks binary: byte {offset} is NUL; a corpus is plain text in UTF-8", path = path.display())]
     Binary { path: PathBuf, offset: usize },
-    #[error("{path}: byte {offset} (0x{byte:02X}) is not UTF-8; convert the file, or read it lossily to replace such bytes", path = path.display())]
+    #[error("{path}: byte {offset} (0x{byte:02X}) is not UTF-8; convert the file, or replace such bytes with --lossy", path = path.display())]
     NotUtf8 {
         path: PathBuf,
         offset: usize,
