@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Times `lawvere observe` on 5,000 contexts of three tokens and, if PEER names a Python with torch
 # and transformers, the same job there, in turn, three times. One line to run it:
-#   PEER=/path/to/python benchmarks/read_contexts.sh
+#   [RUNS=3] PEER=/path/to/python benchmarks/read_contexts.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/fetch-sample.sh
@@ -11,7 +11,7 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 lawvere() { target/release/lawvere --threads 2 --quiet "$@"; }
 lawvere index --corpus sample/king-james.txt --tokenizer "$model" --out "$work/index"
-for run in 1 2 3; do
+for run in $(seq "${RUNS:-3}"); do
     rm -rf "$work/observation"
     /usr/bin/time -f "lawvere observe, run $run: %e s, %M KiB" \
         target/release/lawvere --threads 2 --quiet observe --index "$work/index" --model "$model" \
