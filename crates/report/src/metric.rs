@@ -16,6 +16,8 @@ const ROOTS: usize = 16;
 const SHOWN: usize = 150;
 /// The most points of the scatter.
 const POINTS: usize = 3000;
+/// With fewer one-step extensions a rank correlation is no finding.
+const FEWEST_EDGES: usize = 10;
 /// Rounding that an isometry may show, nats.
 const ROUNDING: f64 = 1e-9;
 
@@ -297,6 +299,12 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
     };
     let heading = if edges.is_empty() {
         "There are no one-step distances to compare".to_string()
+    } else if edges.len() < FEWEST_EDGES {
+        format!(
+            "{} {} too few to compare how model and corpus order continuations",
+            plural(edges.len(), "extension"),
+            if edges.len() == 1 { "is" } else { "are" }
+        )
     } else {
         format!("Model and corpus order continuations {order}")
     };
