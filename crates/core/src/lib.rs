@@ -31,6 +31,7 @@ mod sparse;
 pub mod stoch;
 mod sum;
 mod tropical;
+pub mod vector;
 
 pub use ereal::EReal;
 pub use head::{HeadRef, LogProbBlock, ReadoutNorm};

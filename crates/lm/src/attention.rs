@@ -2,6 +2,7 @@
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use lawvere_core::vector::{Real, dot, exp_shifted, maximum, vectorised};
 use rayon::prelude::*;
 
 /// Where the parts of a row of the joint query-key-value matrix lie.
@@ -25,16 +26,24 @@ const QUERY_ROWS: usize = 64;
 const KEY_ROWS: usize = 128;
 
 /// Attends within every window. `qkv` holds a row a token (see [`HeadLayout`]), rotated already,
-/// windows one after the other with lengths `windows`; `out` gets heads x head_dim values a token.
+/// windows one after the other with lengths `windows`; `out` gets heads x head_dim values a token,
+/// and `log_totals`, if there, one value a token and head: the logarithm of the softmax's
+/// denominator, which [`attend_gradient`] asks for.
 ///
 /// The softmax is accumulated over tiles of keys with a running maximum.
 /// *Source:* Milakov, Gimelshein, *Online normalizer calculation for softmax* (2018); Dao et al.,
 /// *FlashAttention* (2022). Cost: 2 T^2 heads head_dim multiply-adds a window, half of them masked
 /// away by skipping tiles above the diagonal.
-pub(crate) fn attend(qkv: &[f32], windows: &[usize], layout: HeadLayout, out: &mut [f32]) {
+pub(crate) fn attend<T: Real>(
+    qkv: &[T],
+    windows: &[usize],
+    layout: HeadLayout,
+    out: &mut [T],
+    log_totals: Option<&mut [T]>,
+) {
     let out_row = layout.heads * layout.head_dim;
     let mut tasks = Vec::new();
-    let (mut qkv_left, mut out_left) = (qkv, out);
+    let (mut qkv_left, mut out_left, mut totals_left) = (qkv, out, log_totals);
     for &length in windows {
         let (window, rest) = qkv_left.split_at(length * layout.row());
         qkv_left = rest;
@@ -42,49 +51,91 @@ pub(crate) fn attend(qkv: &[f32], windows: &[usize], layout: HeadLayout, out: &m
             let rows = QUERY_ROWS.min(length - first);
             let (target, rest) = std::mem::take(&mut out_left).split_at_mut(rows * out_row);
             out_left = rest;
-            tasks.push((window, first, target));
+            let totals = totals_left.take().map(|left| {
+                let (totals, rest) = left.split_at_mut(rows * layout.heads);
+                totals_left = Some(rest);
+                totals
+            });
+            tasks.push((window, first, target, totals));
         }
     }
     tasks.into_par_iter().for_each_init(
-        || vec![0.0f32; QUERY_ROWS * KEY_ROWS],
-        |scores, (window, first, target)| {
+        || vec![T::default(); QUERY_ROWS * KEY_ROWS],
+        |scores, (window, first, target, mut totals)| {
             for head in 0..layout.heads {
-                attend_rows(window, first, head, layout, scores, target);
+                let log_totals = attend_rows(window, first, head, layout, scores, target);
+                if let Some(totals) = &mut totals {
+                    let rows = totals.chunks_exact_mut(layout.heads);
+                    rows.zip(log_totals).for_each(|(row, x)| row[head] = x);
+                }
             }
         },
     );
 }
 
-fn attend_rows(
-    window: &[f32],
+/// Columns `column * head_dim ..` of `rows` rows from `first` on.
+fn part<T: Real>(
+    window: &[T],
+    layout: HeadLayout,
+    column: usize,
+    first: usize,
+    rows: usize,
+) -> MatRef<'_, T> {
+    columns(window, layout.row(), layout.head_dim, column, first, rows)
+}
+
+fn columns<T: Real>(
+    data: &[T],
+    row: usize,
+    head_dim: usize,
+    column: usize,
+    first: usize,
+    rows: usize,
+) -> MatRef<'_, T> {
+    let start = first * row + column * head_dim;
+    let end = (first + rows - 1) * row + (column + 1) * head_dim;
+    MatRef::from_row_major_slice_with_stride(&data[start..end], rows, head_dim, row)
+}
+
+fn columns_mut<T: Real>(
+    data: &mut [T],
+    row: usize,
+    head_dim: usize,
+    column: usize,
+    first: usize,
+    rows: usize,
+) -> MatMut<'_, T> {
+    let start = first * row + column * head_dim;
+    let end = (first + rows - 1) * row + (column + 1) * head_dim;
+    // faer 0.24's from_row_major_slice_with_stride_mut swaps the strides and writes out of
+    // bounds; the transposed column-major view is the same matrix.
+    MatMut::from_column_major_slice_with_stride_mut(&mut data[start..end], head_dim, rows, row)
+        .transpose_mut()
+}
+
+fn attend_rows<T: Real>(
+    window: &[T],
     first: usize,
     head: usize,
     layout: HeadLayout,
-    scores: &mut [f32],
-    target: &mut [f32],
-) {
+    scores: &mut [T],
+    target: &mut [T],
+) -> Vec<T> {
     let HeadLayout {
         heads,
         kv_heads,
         head_dim,
     } = layout;
-    let (row, out_row) = (layout.row(), heads * head_dim);
+    let out_row = heads * head_dim;
     let rows = target.len() / out_row;
     let kv_head = head / (heads / kv_heads);
-    let part = |column: usize, first: usize, rows: usize| {
-        let start = first * row + column * head_dim;
-        let end = (first + rows - 1) * row + (column + 1) * head_dim;
-        MatRef::from_row_major_slice_with_stride(&window[start..end], rows, head_dim, row)
-    };
-    let queries = part(head, first, rows);
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let mut maxima = [f32::NEG_INFINITY; QUERY_ROWS];
-    let mut totals = [0.0f32; QUERY_ROWS];
-    let start = head * head_dim;
-    let end = (rows - 1) * out_row + (head + 1) * head_dim;
-    let target = &mut target[start..end];
+    let queries = part(window, layout, head, first, rows);
+    let scale = T::of(1.0 / (head_dim as f64).sqrt());
+    let mut maxima = [T::of(f64::NEG_INFINITY); QUERY_ROWS];
+    let mut totals = [T::default(); QUERY_ROWS];
+    let values = |i: usize| i * out_row + head * head_dim..i * out_row + (head + 1) * head_dim;
     for i in 0..rows {
-        target[i * out_row..i * out_row + head_dim].fill(0.0);
+        target[values(i)].fill(T::default());
     }
     let last = first + rows;
     for key in (0..last).step_by(KEY_ROWS) {
@@ -94,45 +145,191 @@ fn attend_rows(
             MatMut::from_row_major_slice_mut(tile, rows, keys),
             Accum::Replace,
             queries,
-            part(heads + kv_head, key, keys).transpose(),
+            part(window, layout, heads + kv_head, key, keys).transpose(),
             scale,
             Par::Seq,
         );
-        for (i, tile_row) in tile.chunks_exact_mut(keys).enumerate() {
-            let seen = (first + i + 1).saturating_sub(key).min(keys);
-            let (seen, hidden) = tile_row.split_at_mut(seen);
-            hidden.fill(0.0);
-            let max = seen.iter().copied().fold(maxima[i], f32::max);
-            if max == f32::NEG_INFINITY {
-                continue;
+        vectorised(|| {
+            for (i, tile_row) in tile.chunks_exact_mut(keys).enumerate() {
+                let seen = (first + i + 1).saturating_sub(key).min(keys);
+                let (seen, hidden) = tile_row.split_at_mut(seen);
+                hidden.fill(T::default());
+                let max = maximum(seen);
+                let max = if maxima[i] > max { maxima[i] } else { max };
+                if max == T::of(f64::NEG_INFINITY) {
+                    continue;
+                }
+                let shrink = (maxima[i] - max).exp();
+                maxima[i] = max;
+                totals[i] = totals[i] * shrink + exp_shifted(seen, max);
+                target[values(i)].iter_mut().for_each(|x| *x *= shrink);
             }
-            let shrink = (maxima[i] - max).exp();
-            maxima[i] = max;
-            let mut total = 0.0;
-            for x in seen {
-                *x = (*x - max).exp();
-                total += *x;
-            }
-            totals[i] = totals[i] * shrink + total;
-            let accumulated = &mut target[i * out_row..i * out_row + head_dim];
-            accumulated.iter_mut().for_each(|x| *x *= shrink);
-        }
+        });
         matmul(
-            // faer 0.24's from_row_major_slice_with_stride_mut swaps the strides and writes out of
-            // bounds; the transposed column-major view is the same matrix.
-            MatMut::from_column_major_slice_with_stride_mut(target, head_dim, rows, out_row)
-                .transpose_mut(),
+            columns_mut(target, out_row, head_dim, head, 0, rows),
             Accum::Add,
             MatRef::from_row_major_slice(tile, rows, keys),
-            part(heads + kv_heads + kv_head, key, keys),
-            1.0,
+            part(window, layout, heads + kv_heads + kv_head, key, keys),
+            T::of(1.0),
             Par::Seq,
         );
     }
-    for (i, total) in totals.iter().enumerate().take(rows) {
-        let accumulated = &mut target[i * out_row..i * out_row + head_dim];
-        accumulated.iter_mut().for_each(|x| *x /= total);
+    for (i, &total) in totals.iter().enumerate().take(rows) {
+        target[values(i)].iter_mut().for_each(|x| *x /= total);
     }
+    let log_total = |(max, total): (&T, &T)| *max + T::of(total.to_f64().ln());
+    let rows = maxima.iter().zip(&totals).take(rows);
+    rows.map(log_total).collect()
+}
+
+/// What the forward pass left and what comes from behind: a row a token each.
+#[derive(Clone, Copy)]
+pub(crate) struct Attended<'a, T> {
+    pub qkv: &'a [T],
+    pub out: &'a [T],
+    pub log_totals: &'a [T],
+    pub d_out: &'a [T],
+}
+
+/// Writes the derivative of [`attend`] by `qkv` into `d_qkv`. Scores are computed again, a tile at
+/// a time. Cost: five products of the size of the forward pass's two.
+pub(crate) fn attend_gradient<T: Real>(
+    attended: Attended<'_, T>,
+    windows: &[usize],
+    layout: HeadLayout,
+    d_qkv: &mut [T],
+) {
+    let out_row = layout.heads * layout.head_dim;
+    let mut tasks = Vec::new();
+    let (mut left, mut d_left) = (attended, d_qkv);
+    for &length in windows {
+        let (qkv, qkv_rest) = left.qkv.split_at(length * layout.row());
+        let (out, out_rest) = left.out.split_at(length * out_row);
+        let (log_totals, totals_rest) = left.log_totals.split_at(length * layout.heads);
+        let (d_out, d_out_rest) = left.d_out.split_at(length * out_row);
+        left = Attended {
+            qkv: qkv_rest,
+            out: out_rest,
+            log_totals: totals_rest,
+            d_out: d_out_rest,
+        };
+        let (target, rest) = std::mem::take(&mut d_left).split_at_mut(length * layout.row());
+        d_left = rest;
+        let window = Attended {
+            qkv,
+            out,
+            log_totals,
+            d_out,
+        };
+        tasks.push((window, length, target));
+    }
+    tasks.into_par_iter().for_each_init(
+        || [(); 2].map(|()| vec![T::default(); QUERY_ROWS * KEY_ROWS]),
+        |[weights, d_scores], (window, length, target)| {
+            target.fill(T::default());
+            for head in 0..layout.heads {
+                for first in (0..length).step_by(QUERY_ROWS) {
+                    let rows = QUERY_ROWS.min(length - first);
+                    for key in (0..first + rows).step_by(KEY_ROWS) {
+                        let tile = Tile {
+                            head,
+                            first,
+                            rows,
+                            key,
+                            keys: KEY_ROWS.min(first + rows - key),
+                        };
+                        tile_gradient(window, tile, layout, weights, d_scores, target);
+                    }
+                }
+            }
+        },
+    );
+}
+
+#[derive(Clone, Copy)]
+struct Tile {
+    head: usize,
+    first: usize,
+    rows: usize,
+    key: usize,
+    keys: usize,
+}
+
+fn tile_gradient<T: Real>(
+    window: Attended<'_, T>,
+    tile: Tile,
+    layout: HeadLayout,
+    weights: &mut [T],
+    d_scores: &mut [T],
+    target: &mut [T],
+) {
+    let HeadLayout {
+        heads,
+        kv_heads,
+        head_dim,
+    } = layout;
+    let Tile {
+        head,
+        first,
+        rows,
+        key,
+        keys,
+    } = tile;
+    let (row, out_row) = (layout.row(), heads * head_dim);
+    let kv_head = head / (heads / kv_heads);
+    let (key_column, value_column) = (heads + kv_head, heads + kv_heads + kv_head);
+    let scale = T::of(1.0 / (head_dim as f64).sqrt());
+    let one = T::of(1.0);
+    let queries = part(window.qkv, layout, head, first, rows);
+    let tile_keys = part(window.qkv, layout, key_column, key, keys);
+    let tile_values = part(window.qkv, layout, value_column, key, keys);
+    let d_out = columns(window.d_out, out_row, head_dim, head, first, rows);
+    let weights = &mut weights[..rows * keys];
+    let d_scores = &mut d_scores[..rows * keys];
+    matmul(
+        MatMut::from_row_major_slice_mut(weights, rows, keys),
+        Accum::Replace,
+        queries,
+        tile_keys.transpose(),
+        scale,
+        Par::Seq,
+    );
+    matmul(
+        MatMut::from_row_major_slice_mut(d_scores, rows, keys),
+        Accum::Replace,
+        d_out,
+        tile_values.transpose(),
+        one,
+        Par::Seq,
+    );
+    vectorised(|| {
+        let tile_rows = weights
+            .chunks_exact_mut(keys)
+            .zip(d_scores.chunks_exact_mut(keys));
+        for (i, (weights, d_scores)) in tile_rows.enumerate() {
+            let query = first + i;
+            let seen = (query + 1).saturating_sub(key).min(keys);
+            let of_head = query * out_row + head * head_dim..query * out_row + (head + 1) * head_dim;
+            // Sum_j weight_j d_weight_j, read off the output.
+            let mean = dot(&window.out[of_head.clone()], &window.d_out[of_head]);
+            let log_total = window.log_totals[query * heads + head];
+            for (w, d) in weights[..seen].iter_mut().zip(&mut d_scores[..seen]) {
+                *w = (*w - log_total).exp();
+                *d = *w * (*d - mean) * scale;
+            }
+            weights[seen..].fill(T::default());
+            d_scores[seen..].fill(T::default());
+        }
+    });
+    let weights = MatRef::from_row_major_slice(weights, rows, keys);
+    let d_scores = MatRef::from_row_major_slice(d_scores, rows, keys);
+    let mut add = |column, first, rows, a, b| {
+        let target = columns_mut(target, row, head_dim, column, first, rows);
+        matmul(target, Accum::Add, a, b, one, Par::Seq);
+    };
+    add(value_column, key, keys, weights.transpose(), d_out);
+    add(head, first, rows, d_scores, tile_keys);
+    add(key_column, key, keys, d_scores.transpose(), queries);
 }
 
 #[cfg(test)]
@@ -194,7 +391,7 @@ mod tests {
             })
             .collect();
         let mut out = vec![f32::NAN; tokens * layout.heads * layout.head_dim];
-        attend(&qkv, &windows, layout, &mut out);
+        attend(&qkv, &windows, layout, &mut out, None);
         for (a, b) in out.iter().zip(reference(&qkv, &windows, layout)) {
             assert!((f64::from(*a) - b).abs() < 2e-5, "{a} {b}");
         }

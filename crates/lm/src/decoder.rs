@@ -140,7 +140,13 @@ impl Decoder {
                     }
                 }
             });
-        attend(qkv.data(), &batch.windows, layout, attended.data_mut());
+        attend(
+            qkv.data(),
+            &batch.windows,
+            layout,
+            attended.data_mut(),
+            None,
+        );
         matmul(
             normed.view_mut(),
             attended.view(),

@@ -26,6 +26,8 @@ pub enum LmError {
         tokenizer: usize,
         model: usize,
     },
+    #[error("training: {0}")]
+    Training(String),
     #[error(transparent)]
     Token(#[from] TokenError),
 }

@@ -14,6 +14,7 @@ mod error;
 mod gguf;
 mod model;
 mod safetensors;
+pub mod train;
 mod weights;
 
 pub use config::DecoderConfig;

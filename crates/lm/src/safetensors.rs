@@ -30,6 +30,7 @@ struct RawConfig {
     hidden_act: Option<String>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
+    document_end_token_id: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +104,7 @@ pub(crate) fn config(folder: &Path) -> Result<DecoderConfig, LmError> {
         context_length: required(raw.max_position_embeddings, "max_position_embeddings")?,
         tied_head: raw.tie_word_embeddings.unwrap_or(false),
         bos: None,
+        document_end: raw.document_end_token_id,
     };
     config.bos = bos(folder)?;
     match config.problem() {
@@ -307,7 +309,8 @@ impl TensorSource for SafetensorsFiles<'_> {
     }
 }
 
-fn name(role: Role) -> String {
+/// The name of a tensor in a checkpoint of kind `llama`.
+pub(crate) fn name(role: Role) -> String {
     match role {
         Role::Embedding => "model.embed_tokens.weight".into(),
         Role::FinalNorm => "model.norm.weight".into(),
