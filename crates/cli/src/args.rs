@@ -130,7 +130,7 @@ enum KindArg {
 /// What the end of a document is.
 #[derive(Clone, Copy, ValueEnum)]
 enum DocumentEndArg {
-    /// An outcome like any token (not with a model, which has no such outcome)
+    /// An outcome like any token (with a model only if it was trained with it)
     Outcome,
     /// Left out of the counts
     Dropped,
@@ -160,7 +160,8 @@ pub struct ObserveArgs {
     /// Contexts: how many at most, the most frequent first
     #[arg(long, default_value_t = 5000, value_parser = positive)]
     contexts: usize,
-    /// Contexts: what the end of a document is [default: dropped with a model, outcome without]
+    /// Contexts: what the end of a document is [default: dropped with a model that has no such
+    /// outcome, else an outcome]
     #[arg(long, value_enum)]
     document_end: Option<DocumentEndArg>,
     /// Positions: how many at least (documents are read whole)
@@ -186,12 +187,10 @@ impl ObserveArgs {
                 order: self.order,
                 min_count: self.min_count,
                 top: Some(self.contexts),
-                document_end: match self.document_end {
-                    Some(DocumentEndArg::Outcome) => DocumentEnd::Outcome,
-                    Some(DocumentEndArg::Dropped) => DocumentEnd::Dropped,
-                    None if self.model.is_some() => DocumentEnd::Dropped,
-                    None => DocumentEnd::Outcome,
-                },
+                document_end: self.document_end.map(|end| match end {
+                    DocumentEndArg::Outcome => DocumentEnd::Outcome,
+                    DocumentEndArg::Dropped => DocumentEnd::Dropped,
+                }),
             }),
             KindArg::Positions => RowChoice::Positions(PositionPlan {
                 positions: self.positions,

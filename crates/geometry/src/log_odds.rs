@@ -86,13 +86,21 @@ pub fn log_odds(observation: &Observation, seed: u64) -> Result<LogOdds, Geometr
             }
             Ok(())
         })?;
-    let points = points(counts, counts.values(), &model);
+    let laws = observation.laws();
+    // Shares of all occurrences, entry by entry.
+    let weighted: Vec<f64> = laws
+        .rows()
+        .zip(&observation.weights)
+        .flat_map(|((_, law), weight)| law.iter().map(move |p| weight * p))
+        .collect();
+    let points = points(counts, &weighted, &model);
     if points.is_empty() {
         return Err(GeometryError::NoLogOdds);
     }
     let (correlation, slope) = fit(&points);
     let errors = observation.standard_errors(seed, |replicate| {
-        let points = self::points(counts, &replicate.counts, &model);
+        let drawn: Vec<f64> = replicate.counts.iter().map(|&c| c as f64).collect();
+        let points = self::points(counts, &drawn, &model);
         (!points.is_empty()).then(|| {
             let (correlation, slope) = fit(&points);
             vec![correlation, slope]
@@ -118,20 +126,20 @@ pub fn log_odds(observation: &Observation, seed: u64) -> Result<LogOdds, Geometr
 }
 
 /// Centred log-odds of the entries with a positive value, in contexts that have at least two.
-fn points(pattern: &SparseRows<u64>, values: &[u64], model: &[f64]) -> Vec<LogOddsPoint> {
-    let total = values.iter().sum::<u64>() as f64;
+fn points(pattern: &SparseRows<u64>, values: &[f64], model: &[f64]) -> Vec<LogOddsPoint> {
+    let total: f64 = values.iter().sum();
     let mut out = Vec::new();
     for context in 0..pattern.nrows() {
         let range = pattern.range(context);
         let tokens = &pattern.indices()[range.clone()];
-        let (counts, logits) = (&values[range.clone()], &model[range]);
-        let seen: Vec<usize> = (0..counts.len()).filter(|&k| counts[k] > 0).collect();
+        let (shares, logits) = (&values[range.clone()], &model[range]);
+        let seen: Vec<usize> = (0..shares.len()).filter(|&k| shares[k] > 0.0).collect();
         if seen.len() < 2 {
             continue;
         }
         let size = seen.len() as f64;
-        let n: u64 = counts.iter().sum();
-        let log = |k: usize| (counts[k] as f64).ln();
+        let n: f64 = shares.iter().sum();
+        let log = |k: usize| shares[k].ln();
         let corpus_mean = seen.iter().map(|&k| log(k)).sum::<f64>() / size;
         let model_mean = seen.iter().map(|&k| logits[k]).sum::<f64>() / size;
         out.extend(seen.into_iter().map(|k| LogOddsPoint {
@@ -139,7 +147,7 @@ fn points(pattern: &SparseRows<u64>, values: &[u64], model: &[f64]) -> Vec<LogOd
             token: tokens[k],
             corpus: log(k) - corpus_mean,
             model: logits[k] - model_mean,
-            weight: n as f64 / total / size,
+            weight: n / total / size,
         }));
     }
     out

@@ -18,5 +18,8 @@ mod reading;
 
 pub use error::InformationError;
 pub use fisher::{Direction, FisherRao, fisher_rao};
-pub use likelihood::{LengthLoss, Likelihood, RowEntropies, likelihood, loss_by_prefix_length};
+pub use likelihood::{
+    LengthLoss, Likelihood, RowEntropies, context_information, likelihood, loss_by_prefix_length,
+    mean_over_documents,
+};
 pub use reading::{LayerReading, layer_readings};

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use lawvere_core::{stoch, sum};
+use lawvere_core::{CompensatedSum, stoch, sum};
 use lawvere_observe::{Kind, Observation, Rows};
 use serde::Serialize;
 
@@ -138,6 +138,53 @@ pub fn likelihood(observation: &Observation, seed: u64) -> Result<Likelihood, In
     })
 }
 
+/// Information that a context carries about the token after it under known laws,
+/// `I(X;W) = H(mean law) - mean H(law)` in nats: with exact laws, what I(S;W) of a model is held
+/// against.
+pub fn context_information(observation: &Observation) -> f64 {
+    let laws = observation.laws();
+    let mut mean = vec![CompensatedSum::default(); laws.ncols()];
+    let mut conditional = CompensatedSum::default();
+    for ((tokens, law), weight) in laws.rows().zip(&observation.weights) {
+        for (&token, p) in tokens.iter().zip(law) {
+            mean[token as usize].add(weight * p);
+        }
+        conditional.add(weight * stoch::entropy(law.iter().copied()));
+    }
+    stoch::entropy(mean.iter().map(|m| m.value())) - conditional.value()
+}
+
+/// The mean of a value a position, with its standard error, documents taken as independent.
+///
+/// # Errors
+/// An Observation of contexts.
+pub fn mean_over_documents(
+    observation: &Observation,
+    values: &[f64],
+) -> Result<(f64, f64), InformationError> {
+    let Rows::Positions(positions) = &observation.contexts else {
+        return Err(InformationError::NeedsPositions);
+    };
+    let mut documents: BTreeMap<u32, (f64, usize)> = BTreeMap::new();
+    for (&document, value) in positions.document.iter().zip(values) {
+        let entry = documents.entry(document).or_default();
+        entry.0 += value;
+        entry.1 += 1;
+    }
+    let (mean, error, _) = ratio(documents.values());
+    Ok((mean, error))
+}
+
+/// The ratio of sums over documents, its standard error by linearisation, and the positions.
+fn ratio<'a>(documents: impl Iterator<Item = &'a (f64, usize)> + Clone) -> (f64, f64, usize) {
+    let count: usize = documents.clone().map(|d| d.1).sum();
+    let mean = documents.clone().map(|d| d.0).sum::<f64>() / count as f64;
+    let n = documents.clone().count() as f64;
+    let squares: f64 = documents.map(|d| (d.0 - mean * d.1 as f64).powi(2)).sum();
+    let error = (squares * n / (n - 1.0).max(1.0)).sqrt() / count as f64;
+    (mean, error, count)
+}
+
 /// Mean loss at prefixes of one range of lengths.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LengthLoss {
@@ -153,13 +200,14 @@ pub struct LengthLoss {
     pub error: f64,
 }
 
-/// The loss on running text by the length of the prefix read, in ranges 1, 2, 3-4, 5-8, ...
+/// A loss on running text, one value a position, by the length of the prefix read, in ranges 1, 2,
+/// 3-4, 5-8, ...
 ///
 /// # Errors
-/// An Observation of contexts, or without a model.
+/// An Observation of contexts.
 pub fn loss_by_prefix_length(
     observation: &Observation,
-    likelihood: &Likelihood,
+    losses: &[f64],
 ) -> Result<Vec<LengthLoss>, InformationError> {
     let Rows::Positions(positions) = &observation.contexts else {
         return Err(InformationError::NeedsPositions);
@@ -168,26 +216,18 @@ pub fn loss_by_prefix_length(
     // Range r holds the lengths whose predecessor has r binary digits.
     let range_of = |length: u32| u32::BITS - length.saturating_sub(1).leading_zeros();
     let mut ranges: BTreeMap<u32, BTreeMap<u32, (f64, usize)>> = BTreeMap::new();
-    for (row, entropies) in likelihood.rows.iter().enumerate() {
+    for (row, &loss) in losses.iter().enumerate() {
         let range = ranges
             .entry(range_of(positions.prefix_length[row]))
             .or_default();
         let document = range.entry(positions.document[row]).or_default();
-        document.0 += entropies.cross_entropy;
+        document.0 += loss;
         document.1 += 1;
     }
     Ok(ranges
         .into_iter()
         .map(|(r, documents)| {
-            let count: usize = documents.values().map(|d| d.1).sum();
-            let loss = documents.values().map(|d| d.0).sum::<f64>() / count as f64;
-            // A ratio of sums over documents: its error by linearisation.
-            let squares = documents
-                .values()
-                .map(|d| (d.0 - loss * d.1 as f64).powi(2))
-                .sum::<f64>();
-            let n = documents.len() as f64;
-            let error = (squares * n / (n - 1.0).max(1.0)).sqrt() / count as f64;
+            let (loss, error, count) = ratio(documents.values());
             let from = if r == 0 { 1 } else { (1 << (r - 1)) + 1 };
             LengthLoss {
                 from,

@@ -3,9 +3,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use lawvere_core::NextToken;
+use lawvere_core::{Factored, NextToken};
 use lawvere_geometry::Supports;
-use lawvere_information::{fisher_rao, layer_readings, likelihood, loss_by_prefix_length};
+use lawvere_information::{
+    Likelihood, fisher_rao, layer_readings, likelihood, loss_by_prefix_length,
+};
 use lawvere_lm::LanguageModel;
 use lawvere_metric::{compare, yoneda_isometry};
 use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, PositionPlan, Rows};
@@ -13,7 +15,7 @@ use lawvere_report::{
     CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Report,
     RunningText, Text, render,
 };
-use lawvere_text::{DocumentEnd, DocumentUnit, TextSpace};
+use lawvere_text::{DocumentUnit, TextSpace};
 use lawvere_token::disk::write_file;
 
 use crate::cost::peak_memory;
@@ -96,12 +98,12 @@ pub fn report(
         order: options.order,
         min_count: options.min_count,
         top: Some(options.contexts),
-        document_end: DocumentEnd::Dropped,
+        document_end: None,
     };
     let draft = observer.contexts(&plan)?;
     worth_measuring(options, &draft)?;
     let head_pass =
-        2.0 * draft.rows() as f64 * (model.vocab_size() * model.config().hidden_size) as f64;
+        2.0 * draft.rows() as f64 * (model.vocab_size() * model.hidden_size()) as f64;
     let passes = 2.0 * draft.layers().len() as f64 + PASSES_BESIDE_LAYERS;
     let folder = out.join("observation");
     let observation = make(
@@ -116,7 +118,7 @@ pub fn report(
 
     let plan = PositionPlan {
         positions: options.positions,
-        window: options.window.min(model.config().context_length - 1),
+        window: options.window.min(model.context_length() - 1),
         seed: options.seed,
     };
     let last = Observer::new(&space, Some(&model), &Layers::Last)?;
@@ -176,6 +178,7 @@ pub fn report(
         metric,
         geometry,
         information,
+        truth: None,
         provenance: Provenance {
             tool_version: env!("CARGO_PKG_VERSION").into(),
             command: options.command.clone(),
@@ -297,10 +300,14 @@ fn information_page(
                 .map_or(String::new(), |p| p.choice.clone()),
             positions: positions.rows(),
             documents,
-            by_length: loss_by_prefix_length(positions, &running)?,
+            by_length: loss_by_prefix_length(positions, &losses(&running))?,
             likelihood: running,
         },
     })
+}
+
+fn losses(likelihood: &Likelihood) -> Vec<f64> {
+    likelihood.rows.iter().map(|r| r.cross_entropy).collect()
 }
 
 fn corpus_facts(space: &TextSpace, observation: &Observation) -> CorpusFacts {
@@ -338,15 +345,15 @@ fn corpus_facts(space: &TextSpace, observation: &Observation) -> CorpusFacts {
 }
 
 fn model_facts(model: &LanguageModel) -> ModelFacts {
-    let config = model.config();
     ModelFacts {
         name: model.origin().name.clone(),
         path: model.path().display().to_string(),
-        parameters: config.parameters(),
-        layers: config.layers,
-        hidden_size: config.hidden_size,
-        vocab_size: config.vocab_size,
-        context_length: config.context_length,
+        parameters: model.architecture().parameters(),
+        layers: model.last_layer().0,
+        hidden_size: model.hidden_size(),
+        vocab_size: model.vocab_size(),
+        context_length: Some(model.context_length()).filter(|&l| l < usize::MAX),
+        training: None,
     }
 }
 
@@ -354,7 +361,7 @@ fn model_facts(model: &LanguageModel) -> ModelFacts {
 fn caveats(model: &LanguageModel, information: &InformationPage) -> Vec<String> {
     let origin = model.origin();
     let mut out = Vec::new();
-    if model.config().bos.is_none() {
+    if model.bos().is_none() && model.document_end().is_none() {
         let first = information.running.by_length.first().filter(|l| l.to == 1);
         let cold = first.map_or(String::new(), |first| {
             format!(

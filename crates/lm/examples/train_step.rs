@@ -112,10 +112,9 @@ fn decoder(optimizer: Optimizer) -> Result<Trainer, Box<dyn std::error::Error>> 
         context_length: 64,
         tied_head: false,
         bos: None,
-        document_end: None,
     });
     let task = Task::Text {
-        stream: (0..100_000u32).map(|i| (i / 7 + i * i % 311) % 401).collect(),
+        stream: (0..100_000u32).map(|i| (i / 7 + i % 1000 * (i % 1000) % 311) % 401).collect(),
         batch: 32,
         window: 64,
     };

@@ -149,7 +149,7 @@ fn attend_rows<T: Real>(
             scale,
             Par::Seq,
         );
-        vectorised(|| {
+        vectorised(#[inline(always)] || {
             for (i, tile_row) in tile.chunks_exact_mut(keys).enumerate() {
                 let seen = (first + i + 1).saturating_sub(key).min(keys);
                 let (seen, hidden) = tile_row.split_at_mut(seen);
@@ -302,7 +302,7 @@ fn tile_gradient<T: Real>(
         one,
         Par::Seq,
     );
-    vectorised(|| {
+    vectorised(#[inline(always)] || {
         let tile_rows = weights
             .chunks_exact_mut(keys)
             .zip(d_scores.chunks_exact_mut(keys));

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Architectures that load, for error messages.
 pub(crate) const SUPPORTED: &str =
-    "llama (GGUF: general.architecture = llama; Hugging Face: model_type = llama)";
+    "llama (GGUF: general.architecture = llama; Hugging Face: model_type = llama), and the networks that `lawvere train` makes";
 
 /// The shape of a decoder-only transformer of the Llama family: RMS norms before each sub-layer,
 /// rotary positions, grouped heads, gated SiLU feed-forward, no biases.
@@ -26,8 +26,6 @@ pub struct DecoderConfig {
     pub tied_head: bool,
     /// The token put before every window, if the checkpoint's own configuration adds one.
     pub bos: Option<u32>,
-    /// The token that stands for the end of a document, if the model was trained with one.
-    pub document_end: Option<u32>,
 }
 
 impl DecoderConfig {
@@ -62,14 +60,9 @@ impl DecoderConfig {
         if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
             return Some(format!("the norm's epsilon is {}", self.norm_eps));
         }
-        let special = [
-            ("beginning-of-text token", self.bos),
-            ("end-of-document token", self.document_end),
-        ];
-        special.into_iter().find_map(|(what, token)| {
-            let token = token.filter(|&t| t as usize >= self.vocab_size)?;
-            Some(format!("the {what} {token} is outside the vocabulary"))
-        })
+        self.bos
+            .filter(|&bos| bos as usize >= self.vocab_size)
+            .map(|bos| format!("the beginning-of-text token {bos} is outside the vocabulary"))
     }
 
     /// The number of weights.

@@ -67,7 +67,6 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
         context_length: required("llama.context_length")?,
         tied_head: !gguf.tensors().contains_key("output.weight"),
         bos: bos.filter(|_| adds_bos).map(|b| b as u32),
-        document_end: None,
     };
     match config.problem() {
         Some(problem) => Err(LmError::checkpoint(gguf.path(), problem)),

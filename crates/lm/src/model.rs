@@ -10,11 +10,11 @@ use lawvere_core::{
 use lawvere_token::gguf::Gguf;
 use lawvere_token::{Tokenizer, sha256_of_file};
 
-use crate::config::DecoderConfig;
 use crate::decoder::{Batch, Decoder};
 use crate::error::LmError;
 use crate::gguf::GgufTensors;
 use crate::safetensors::SafetensorsFiles;
+use crate::train::{Architecture, Input, Parameters};
 use crate::weights::Weights;
 
 /// What a checkpoint says of itself.
@@ -33,9 +33,21 @@ pub struct Origin {
 pub struct LanguageModel {
     path: PathBuf,
     tokenizer: Option<Tokenizer>,
-    decoder: Decoder,
+    architecture: Architecture,
+    network: Network,
+    document_end: Option<u32>,
     identity: String,
     origin: Origin,
+}
+
+#[derive(Debug)]
+enum Network {
+    Decoder(Box<Decoder>),
+    /// An LSTM or a perceptron, computed by the code that trains it.
+    Small {
+        parameters: Parameters<f32>,
+        head: usize,
+    },
 }
 
 /// Sequences are taken through the decoder side by side until they hold this many tokens.
@@ -54,7 +66,7 @@ impl LanguageModel {
         } else {
             Self::open_gguf(path)?
         };
-        let limit = model.decoder.config.vocab_size;
+        let limit = model.architecture.vocab_size();
         match &model.tokenizer {
             Some(t) if t.vocab_size() > limit => Err(LmError::TokenizerMismatch {
                 path: path.to_owned(),
@@ -80,14 +92,16 @@ impl LanguageModel {
         Ok(Self {
             path: path.to_owned(),
             tokenizer: Some(tokenizer),
-            decoder: Decoder::new(config, weights),
+            architecture: Architecture::Decoder(config.clone()),
+            network: Network::Decoder(Box::new(Decoder::new(config, weights))),
+            document_end: None,
             identity: sha256_of_file(path).map_err(|e| LmError::io(path, e))?,
             origin,
         })
     }
 
     fn open_folder(path: &Path) -> Result<Self, LmError> {
-        let config = crate::safetensors::config(path)?;
+        let (architecture, document_end) = crate::safetensors::architecture(path)?;
         let files = crate::safetensors::files(path)?;
         let maps = crate::safetensors::map_all(files)?;
         let tensors = SafetensorsFiles::new(path, &maps)?;
@@ -96,7 +110,21 @@ impl LanguageModel {
             storage: tensors.storage(),
             chat_template: crate::safetensors::has_chat_template(path),
         };
-        let weights = Weights::load(&config, tensors)?;
+        let network = match &architecture {
+            Architecture::Decoder(config) => {
+                let weights = Weights::load(config, tensors)?;
+                Network::Decoder(Box::new(Decoder::new(config.clone(), weights)))
+            }
+            small => {
+                let network = small.network::<f32>();
+                let mut parameters = Parameters::begin(&network.specs(), 0);
+                tensors.fill(&mut parameters)?;
+                Network::Small {
+                    parameters,
+                    head: network.head(),
+                }
+            }
+        };
         let mut hashes = String::new();
         let config_file = path.join("config.json");
         for file in maps.iter().map(|(file, _)| file).chain([&config_file]) {
@@ -106,7 +134,9 @@ impl LanguageModel {
         Ok(Self {
             path: path.to_owned(),
             tokenizer: has_tokenizer.then(|| Tokenizer::open(path)).transpose()?,
-            decoder: Decoder::new(config, weights),
+            architecture,
+            network,
+            document_end,
             identity: lawvere_token::sha256_hex(hashes.as_bytes()),
             origin,
         })
@@ -117,9 +147,36 @@ impl LanguageModel {
         &self.path
     }
 
-    /// The decoder's shape.
-    pub fn config(&self) -> &DecoderConfig {
-        &self.decoder.config
+    /// The network's shape.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// The dimension of a state.
+    pub fn hidden_size(&self) -> usize {
+        self.head().dim()
+    }
+
+    /// The longest window it reads, in tokens, its beginning-of-text token counted.
+    pub fn context_length(&self) -> usize {
+        match &self.architecture {
+            Architecture::Decoder(config) => config.context_length,
+            _ => usize::MAX,
+        }
+    }
+
+    /// The token put before every window, if the checkpoint's own configuration adds one.
+    pub fn bos(&self) -> Option<u32> {
+        match &self.architecture {
+            Architecture::Decoder(config) => config.bos,
+            _ => None,
+        }
+    }
+
+    /// The token that ends every document, if the model was trained with one: then the end of a
+    /// document is an outcome of its laws.
+    pub fn document_end(&self) -> Option<u32> {
+        self.document_end
     }
 
     /// The checkpoint's tokenizer; a folder without `tokenizer.json` has none.
@@ -138,36 +195,88 @@ impl LanguageModel {
         &self.origin
     }
 
-    /// The norm before the head, with which other layers can be read out.
-    pub fn readout_norm(&self) -> &ReadoutNorm {
-        &self.decoder.weights.final_norm
+    /// The norm before the head, with which other layers can be read out, where there is one.
+    pub fn readout_norm(&self) -> Option<&ReadoutNorm> {
+        match &self.network {
+            Network::Decoder(decoder) => Some(&decoder.weights.final_norm),
+            Network::Small { .. } => None,
+        }
     }
 
-    /// Multiply-adds of one token's way through the blocks, attention scores left out.
+    /// Multiply-adds of one token's way to the head's input, attention scores left out.
     pub fn multiply_adds_per_token(&self) -> usize {
-        let config = self.config();
-        let embeddings = config.vocab_size * config.hidden_size;
-        config.parameters() - embeddings * if config.tied_head { 1 } else { 2 }
+        let (embedding, head) = match &self.architecture {
+            Architecture::Decoder(c) => (
+                c.vocab_size * c.hidden_size,
+                if c.tied_head { 0 } else { c.vocab_size * c.hidden_size },
+            ),
+            Architecture::Lstm(c) => (c.vocab_size * c.embedding_size, c.vocab_size * c.hidden_size),
+            Architecture::Mlp(c) => (
+                c.vocab_size * c.embedding_size,
+                c.vocab_size * c.hidden_sizes.last().unwrap_or(&0),
+            ),
+            Architecture::Features(c) => (c.contexts * c.dim, c.vocab_size * c.dim),
+        };
+        self.architecture.parameters() - embedding - head
+    }
+
+    /// Hands the states of every position, batch after batch, to `take`: the index of the first
+    /// row, the layer, the states. Layers increase.
+    fn for_each_batch(
+        &self,
+        contexts: &ContextBatch,
+        layers: &[usize],
+        mut take: impl FnMut(usize, usize, RowMatrix<f32>) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let mut first = 0;
+        for batch in self.batches(contexts)? {
+            match &self.network {
+                Network::Decoder(decoder) => {
+                    let mut taken = Ok(());
+                    decoder.forward(&batch, layers, |layer, states| {
+                        if taken.is_ok() {
+                            taken = take(first, layer, states);
+                        }
+                    })?;
+                    taken?;
+                }
+                Network::Small { parameters, .. } => {
+                    let mut network = self.architecture.network::<f32>();
+                    let input = Input {
+                        tokens: &batch.tokens,
+                        windows: &batch.windows,
+                    };
+                    network.forward(parameters, input);
+                    let states = network.states(network.layers());
+                    let kept = RowMatrix::from_fn(batch.keep.len(), states.ncols(), |i, k| {
+                        states.get(batch.keep[i], k)
+                    });
+                    take(first, 0, kept)?;
+                }
+            }
+            first += batch.keep.len();
+        }
+        Ok(())
     }
 
     fn batches(&self, contexts: &ContextBatch) -> Result<Vec<Batch>, KernelError> {
-        let config = self.config();
-        let bos = usize::from(config.bos.is_some());
+        let (vocab_size, limit) = (self.vocab_size(), self.context_length());
+        let bos_token = self.bos();
+        let bos = usize::from(bos_token.is_some());
         let mut batches: Vec<Batch> = Vec::new();
         for (index, window) in contexts.windows().enumerate() {
             // Tokens after the last position asked for cannot change what is read there.
             let read = window.positions.last().map_or(0, |&p| p as usize);
             let tokens = &window.tokens[..read];
             let length = read + bos;
-            if length > config.context_length {
+            if length > limit {
                 return Err(KernelError::WindowExceeded {
                     window: index,
                     length,
-                    limit: config.context_length,
+                    limit,
                 });
             }
-            if let Some(&token) = tokens.iter().find(|&&t| t as usize >= config.vocab_size) {
-                let vocab_size = config.vocab_size;
+            if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocab_size) {
                 return Err(KernelError::TokenOutOfRange {
                     window: index,
                     token,
@@ -192,7 +301,7 @@ impl LanguageModel {
                 continue;
             };
             let start = batch.tokens.len() + bos;
-            batch.tokens.extend(config.bos);
+            batch.tokens.extend(bos_token);
             batch.tokens.extend_from_slice(tokens);
             batch.windows.push(length);
             batch
@@ -211,7 +320,7 @@ fn file_name(path: &Path) -> String {
 
 impl NextToken for LanguageModel {
     fn vocab_size(&self) -> usize {
-        self.config().vocab_size
+        self.architecture.vocab_size()
     }
 
     fn log_probs(
@@ -219,28 +328,24 @@ impl NextToken for LanguageModel {
         contexts: &ContextBatch,
         visit: &mut dyn FnMut(usize, LogProbs) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
-        let mut first = 0;
-        for batch in self.batches(contexts)? {
-            let mut states = None;
-            self.decoder
-                .forward(&batch, &[self.last_layer().0], |_, s| states = Some(s))?;
-            let Some(states) = states else { continue };
+        let last = self.last_layer().0;
+        self.for_each_batch(contexts, &[last], |first, _, states| {
             self.head()
                 .for_each_log_prob_block::<KernelError>(&states, |block| {
-                    visit(
-                        first + block.first_row,
-                        LogProbs::Dense(block.log_probs.clone()),
-                    )
-                })?;
-            first += states.nrows();
-        }
-        Ok(())
+                    let log_probs = LogProbs::Dense(block.log_probs.clone());
+                    visit(first + block.first_row, log_probs)
+                })
+        })
     }
 }
 
 impl Factored for LanguageModel {
+    /// LSTMs and perceptrons show one layer only, the head's input.
     fn last_layer(&self) -> Layer {
-        Layer(self.config().layers)
+        match &self.architecture {
+            Architecture::Decoder(config) => Layer(config.layers),
+            _ => Layer(0),
+        }
     }
 
     fn encode(
@@ -258,27 +363,27 @@ impl Factored for LanguageModel {
         let mut wanted: Vec<usize> = layers.iter().map(|l| l.0).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let d = self.config().hidden_size;
+        let d = self.hidden_size();
         let mut states: Vec<RowMatrix<f32>> = layers
             .iter()
             .map(|_| RowMatrix::zeros(contexts.rows(), d))
             .collect();
-        let mut first = 0;
-        for batch in self.batches(contexts)? {
-            let rows = batch.keep.len();
-            self.decoder.forward(&batch, &wanted, |layer, kept| {
-                for (slot, _) in states.iter_mut().zip(layers).filter(|(_, l)| l.0 == layer) {
-                    slot.data_mut()[first * d..(first + rows) * d].copy_from_slice(kept.data());
-                }
-            })?;
-            first += rows;
-        }
+        self.for_each_batch(contexts, &wanted, |first, layer, kept| {
+            for (slot, _) in states.iter_mut().zip(layers).filter(|(_, l)| l.0 == layer) {
+                let rows = first * d..(first + kept.nrows()) * d;
+                slot.data_mut()[rows].copy_from_slice(kept.data());
+            }
+            Ok(())
+        })?;
         Ok(states)
     }
 
     fn head(&self) -> HeadRef<'_> {
         HeadRef {
-            weight: self.decoder.head().view(),
+            weight: match &self.network {
+                Network::Decoder(decoder) => decoder.head().view(),
+                Network::Small { parameters, head } => parameters.0[*head].values.view(),
+            },
             bias: None,
             soft_cap: None,
         }

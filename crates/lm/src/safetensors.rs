@@ -9,11 +9,11 @@ use serde::Deserialize;
 
 use crate::config::{DecoderConfig, SUPPORTED};
 use crate::error::LmError;
+use crate::train::{Architecture, LSTM_TYPE, MLP_TYPE, Parameters};
 use crate::weights::{Role, TensorSource};
 
 #[derive(Deserialize)]
 struct RawConfig {
-    model_type: Option<String>,
     vocab_size: Option<usize>,
     hidden_size: Option<usize>,
     num_hidden_layers: Option<usize>,
@@ -30,7 +30,6 @@ struct RawConfig {
     hidden_act: Option<String>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
-    document_end_token_id: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -46,18 +45,46 @@ struct TokenizerConfig {
     add_bos_token: Option<bool>,
 }
 
+/// The fields that `config.json` has whatever the network.
+#[derive(Deserialize)]
+struct Kind {
+    model_type: Option<String>,
+    document_end_token_id: Option<u32>,
+}
+
+/// The network's shape, from `config.json`, and the token that ends documents, where the model was
+/// trained with one.
+pub(crate) fn architecture(folder: &Path) -> Result<(Architecture, Option<u32>), LmError> {
+    let path = folder.join("config.json");
+    let kind: Kind = read_json(&path)?;
+    let found = kind.model_type.unwrap_or_else(|| "unnamed".into());
+    let architecture = match found.as_str() {
+        "llama" => Architecture::Decoder(config(folder)?),
+        LSTM_TYPE => Architecture::Lstm(read_json(&path)?),
+        MLP_TYPE => Architecture::Mlp(read_json(&path)?),
+        _ => {
+            return Err(LmError::Architecture {
+                path,
+                found,
+                supported: SUPPORTED,
+            });
+        }
+    };
+    let vocab_size = architecture.vocab_size();
+    let outside = kind
+        .document_end_token_id
+        .filter(|&t| t as usize >= vocab_size)
+        .map(|t| format!("the end-of-document token {t} is outside the vocabulary"));
+    match architecture.problem().or(outside) {
+        Some(problem) => Err(LmError::checkpoint(&path, problem)),
+        None => Ok((architecture, kind.document_end_token_id)),
+    }
+}
+
 /// The decoder's shape, from `config.json`; `bos` from the tokenizer's own configuration.
-pub(crate) fn config(folder: &Path) -> Result<DecoderConfig, LmError> {
+fn config(folder: &Path) -> Result<DecoderConfig, LmError> {
     let path = folder.join("config.json");
     let raw: RawConfig = read_json(&path)?;
-    let found = raw.model_type.unwrap_or_else(|| "unnamed".into());
-    if found != "llama" {
-        return Err(LmError::Architecture {
-            path,
-            found,
-            supported: SUPPORTED,
-        });
-    }
     let unsupported = |what: &str| {
         Err(LmError::checkpoint(
             &path,
@@ -104,13 +131,9 @@ pub(crate) fn config(folder: &Path) -> Result<DecoderConfig, LmError> {
         context_length: required(raw.max_position_embeddings, "max_position_embeddings")?,
         tied_head: raw.tie_word_embeddings.unwrap_or(false),
         bos: None,
-        document_end: raw.document_end_token_id,
     };
     config.bos = bos(folder)?;
-    match config.problem() {
-        Some(problem) => Err(LmError::checkpoint(&path, problem)),
-        None => Ok(config),
-    }
+    Ok(config)
 }
 
 /// The token the checkpoint's configuration puts before a text: only `add_bos_token: true` in
@@ -231,9 +254,17 @@ pub(crate) fn map_all(files: Vec<PathBuf>) -> Result<Vec<(PathBuf, Mmap)>, LmErr
         .collect()
 }
 
-impl TensorSource for SafetensorsFiles<'_> {
-    fn take(&mut self, role: Role, shape: &[usize]) -> Result<Vec<f32>, LmError> {
-        let name = name(role);
+impl SafetensorsFiles<'_> {
+    /// Fills a network's parameters; the files may hold no other tensors.
+    pub fn fill(mut self, parameters: &mut Parameters<f32>) -> Result<(), LmError> {
+        for (part, values) in parameters.parts_mut() {
+            values.copy_from_slice(&self.named(part.name.clone(), &part.shape)?);
+        }
+        self.finish()
+    }
+
+    /// The values of the tensor of this name and shape.
+    fn named(&mut self, name: String, shape: &[usize]) -> Result<Vec<f32>, LmError> {
         let found = self
             .parts
             .iter()
@@ -291,6 +322,12 @@ impl TensorSource for SafetensorsFiles<'_> {
         self.taken.insert(name);
         Ok(values)
     }
+}
+
+impl TensorSource for SafetensorsFiles<'_> {
+    fn take(&mut self, role: Role, shape: &[usize]) -> Result<Vec<f32>, LmError> {
+        self.named(name(role), shape)
+    }
 
     fn finish(self) -> Result<(), LmError> {
         // A tied head may be stored a second time, and old checkpoints keep rotary tables.
@@ -300,7 +337,7 @@ impl TensorSource for SafetensorsFiles<'_> {
                 if !self.taken.contains(name) && !known(name) {
                     return Err(LmError::checkpoint(
                         path,
-                        format!("it holds the tensor `{name}`, which a llama model has no use for"),
+                        format!("it holds the tensor `{name}`, which this model has no use for"),
                     ));
                 }
             }

@@ -34,7 +34,9 @@
 //! The largest `l` among the layers is the head's input; 0 is the embeddings. `observation.json`
 //! needs `schema`, `kind` (`contexts` or `positions`), `vocab_size`, `document_end` (`outcome` or
 //! `dropped`) and `files`: every file's SHA-256, or null for one that is not to be checked. With a
-//! norm it needs `norm_eps`; `soft_cap` is the head's, where it has one.
+//! norm it needs `norm_eps`; `soft_cap` is the head's, where it has one, and `document_end_token` the
+//! model's own token for the end of a document, where it was trained with one (that end is then this
+//! outcome rather than V).
 //!
 //! ```no_run
 //! let observation = lawvere_observe::Observation::open("observation".as_ref())?;

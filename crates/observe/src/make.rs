@@ -81,9 +81,9 @@ pub struct ContextPlan {
     pub min_count: u64,
     /// How many contexts at most.
     pub top: Option<usize>,
-    /// Whether the end of a document is an outcome. A model's vocabulary has no such outcome, so
-    /// with a model it must be dropped.
-    pub document_end: DocumentEnd,
+    /// Whether the end of a document is an outcome; `None`: it is, unless there is a model that was
+    /// trained without it ([`LanguageModel::document_end`]).
+    pub document_end: Option<DocumentEnd>,
 }
 
 /// Which positions of running text are observed: whole documents, drawn at random.
@@ -208,27 +208,31 @@ impl<'a> Observer<'a> {
     /// law for them; an order beyond the model's window.
     pub fn contexts(&self, plan: &ContextPlan) -> Result<Draft, ObserveError> {
         if let Some(model) = self.model {
-            let config = model.config();
-            let room = config.context_length - usize::from(config.bos.is_some());
+            let bos = model.bos();
+            let room = model.context_length() - usize::from(bos.is_some());
             if plan.order > room {
                 return Err(ObserveError::Option(format!(
                     "order {} is beyond the model's window of {room} tokens",
                     plan.order
                 )));
             }
-            if plan.order == 0 && config.bos.is_none() {
+            if plan.order == 0 && bos.is_none() {
                 return Err(ObserveError::Option(
                     "order 0 needs a model with a beginning-of-text token; this one reads at least one token".into(),
                 ));
             }
-            if plan.document_end == DocumentEnd::Outcome {
+            if plan.document_end == Some(DocumentEnd::Outcome) && !self.ends() {
                 return Err(ObserveError::Option(
                     "the model has no outcome for the end of a document: drop document ends, or observe the corpus alone".into(),
                 ));
             }
         }
+        let document_end = plan.document_end.unwrap_or(match self.ends() {
+            true => DocumentEnd::Outcome,
+            false => DocumentEnd::Dropped,
+        });
         let options = ContextOptions {
-            document_end: plan.document_end,
+            document_end,
             top: plan.top,
             ..ContextOptions::default()
         };
@@ -240,7 +244,7 @@ impl<'a> Observer<'a> {
             table.total_contexts,
             plan.min_count.max(1)
         );
-        let mut info = self.info(Kind::Contexts, plan.document_end, choice);
+        let mut info = self.info(Kind::Contexts, document_end, choice);
         if let Some(provenance) = &mut info.provenance {
             provenance.dropped_ends = table.dropped_ends;
             provenance.qualified = table.total_contexts;
@@ -265,15 +269,31 @@ impl<'a> Observer<'a> {
         })
     }
 
-    /// Chooses positions. Document ends are not predicted.
+    /// Whether the end of a document is an outcome here: that of a corpus is, and a model's is if
+    /// its token for it comes right after the tokenizer's, as in all that are trained here.
+    fn ends(&self) -> bool {
+        self.model.is_none_or(|m| {
+            let token = m.document_end().map(|t| t as usize);
+            token == Some(self.space.vocab_size())
+        })
+    }
+
+    /// The model's token for the end of a document, if it has one.
+    fn end_token(&self) -> Option<u32> {
+        self.model.filter(|_| self.ends())?.document_end()
+    }
+
+    /// Chooses positions. With a model that has a token for the end of a document, that token stands
+    /// before each document, as between documents in training, and the end is predicted as well;
+    /// otherwise ends are not predicted.
     ///
     /// # Errors
     /// A window of fewer than 2 tokens or beyond the model's; no document with a position.
     pub fn positions(&self, plan: &PositionPlan) -> Result<Draft, ObserveError> {
-        let bos = self.model.is_some_and(|m| m.config().bos.is_some());
+        let bos = self.model.is_some_and(|m| m.bos().is_some());
         let limit = self
             .model
-            .map_or(usize::MAX, |m| m.config().context_length - usize::from(bos));
+            .map_or(usize::MAX, |m| m.context_length() - usize::from(bos));
         if plan.window < 2 || plan.window > limit {
             let right = match self.model {
                 Some(_) => format!("2 to {limit}, as the model reads"),
@@ -287,12 +307,17 @@ impl<'a> Observer<'a> {
         let mut order: Vec<usize> = (0..self.space.documents()).collect();
         order.shuffle(&mut rand::rngs::StdRng::seed_from_u64(plan.seed));
         let mut chosen = Vec::new();
+        let end = self.end_token();
         let (mut total, shortest) = (0, usize::from(!bos));
         for document in order {
             if total >= plan.positions {
                 break;
             }
-            let tokens = self.space.document_tokens(document).unwrap_or_default();
+            let mut tokens = self.space.document_tokens(document).unwrap_or_default();
+            if let Some(end) = end {
+                tokens.insert(0, end);
+                tokens.push(end);
+            }
             if tokens.len() > shortest {
                 total += tokens.len() - shortest;
                 chosen.push((document, tokens));
@@ -327,12 +352,22 @@ impl<'a> Observer<'a> {
         }
         let rows = positions.next.len();
         let choice = format!(
-            "{rows} positions of {drawn} documents drawn with seed {} (prefixes up to {} tokens)",
-            plan.seed, plan.window
+            "{rows} positions of {drawn} documents drawn with seed {} (prefixes up to {} tokens{})",
+            plan.seed,
+            plan.window,
+            if end.is_some() {
+                ", the document's boundary counted as the first"
+            } else {
+                ""
+            }
         );
-        let mut info = self.info(Kind::Positions, DocumentEnd::Dropped, choice);
+        let (document_end, dropped) = match end {
+            Some(_) => (DocumentEnd::Outcome, 0),
+            None => (DocumentEnd::Dropped, drawn as u64),
+        };
+        let mut info = self.info(Kind::Positions, document_end, choice);
         if let Some(provenance) = &mut info.provenance {
-            provenance.dropped_ends = drawn as u64;
+            provenance.dropped_ends = dropped;
             provenance.qualified = rows;
         }
         // Positions in one document depend on each other: a document is a block.
@@ -383,7 +418,8 @@ impl<'a> Observer<'a> {
             kind,
             vocab_size: self.outcomes() - 1,
             document_end,
-            norm_eps: self.model.map(|m| m.readout_norm().eps),
+            document_end_token: self.end_token(),
+            norm_eps: self.model.and_then(|m| m.readout_norm().map(|n| n.eps)),
             soft_cap: self.model.and_then(|m| m.head().soft_cap),
             files: Default::default(),
             provenance: Some(Provenance {
@@ -414,13 +450,12 @@ impl<'a> Observer<'a> {
             return Ok(None);
         };
         let tokens = contexts(&draft.rows, 0..draft.rows())?.tokens();
-        let config = model.config();
-        let states = draft.rows() * config.hidden_size * draft.layers.len();
+        let states = draft.rows() * model.hidden_size() * draft.layers.len();
         Ok(Some(Cost {
             tokens,
             operations: 2.0 * tokens as f64 * model.multiply_adds_per_token() as f64,
             state_bytes: 4 * states,
-            weight_bytes: 4 * config.parameters(),
+            weight_bytes: 4 * model.architecture().parameters(),
         }))
     }
 
@@ -464,7 +499,7 @@ impl<'a> Observer<'a> {
                     total,
                 });
             }
-            write_head(&partial, model.head(), Some(model.readout_norm()))?;
+            write_head(&partial, model.head(), model.readout_norm())?;
         }
         let mut info = draft.info.clone();
         if let Some(provenance) = &mut info.provenance {
@@ -494,7 +529,7 @@ impl<'a> Observer<'a> {
             Info::SCHEMA,
             draft.layers,
             // The identity is that of the weights; the configuration changes states too.
-            self.model.map(|m| (m.identity(), m.config())),
+            self.model.map(|m| (m.identity(), m.architecture(), m.document_end())),
             draft.info.provenance,
         )
         .into_bytes();

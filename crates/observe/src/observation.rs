@@ -28,6 +28,10 @@ pub struct Info {
     pub vocab_size: usize,
     /// Whether the end of a document is an outcome.
     pub document_end: DocumentEnd,
+    /// The model's own token for the end of a document, if it has one: then that end is this
+    /// outcome rather than V.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_end_token: Option<u32>,
     /// The epsilon of the norm in `head.safetensors`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f32>,
@@ -193,6 +197,8 @@ pub struct Observation {
     pub head: Option<Head>,
     /// The tokenizer, to name tokens.
     pub tokenizer: Option<Tokenizer>,
+    /// See [`with_laws`](Self::with_laws).
+    pub(crate) exact: Option<SparseRows<f64>>,
 }
 
 impl Observation {
@@ -206,8 +212,37 @@ impl Observation {
         self.counts.values().iter().sum()
     }
 
-    /// The empirical next-token laws, `p_j(z) = count(j, z) / count(j)`: the same pattern as the counts.
+    /// The same rows, weights and model, judged by other laws than the corpus's: the exact ones,
+    /// where the language is known. The counts become ones on the laws' supports; as nothing was
+    /// sampled, there are no blocks and so no standard errors. Not for saving.
+    ///
+    /// # Errors
+    /// Laws of another number of rows or outcomes; a row that does not sum to 1 within 1e-9.
+    pub fn with_laws(&self, laws: SparseRows<f64>) -> Result<Self, ShapeError> {
+        let shape = |rows: usize, columns: usize| format!("{rows} x {columns}");
+        let expected = shape(self.rows(), self.counts.ncols());
+        let found = shape(laws.nrows(), laws.ncols());
+        if expected != found {
+            return Err(ShapeError::new("laws", expected, found));
+        }
+        let total = |values: &[f64]| sum(values.iter().copied());
+        if let Some(bad) = laws.rows().map(|r| total(r.1)).find(|t| (t - 1.0).abs() > 1e-9) {
+            return Err(ShapeError::new("a law's sum", 1, bad));
+        }
+        Ok(Self {
+            counts: laws.map(|_, _| 1),
+            blocks: None,
+            exact: Some(laws),
+            ..self.clone()
+        })
+    }
+
+    /// The next-token laws, the same pattern as the counts: the empirical ones,
+    /// `p_j(z) = count(j, z) / count(j)`, or those of [`with_laws`](Self::with_laws).
     pub fn laws(&self) -> SparseRows<f64> {
+        if let Some(exact) = &self.exact {
+            return exact.clone();
+        }
         let mut totals = Vec::with_capacity(self.counts.nnz());
         for (_, values) in self.counts.rows() {
             let total = sum(values.iter().map(|&c| c as f64));
@@ -248,9 +283,13 @@ impl Observation {
         }
     }
 
+    fn is_end(&self, token: u32) -> bool {
+        self.info.document_end_token == Some(token) || token as usize == self.info.vocab_size
+    }
+
     /// A token's text for people, with visible spaces and line ends; its number without a tokenizer.
     pub fn token_label(&self, token: u32) -> String {
-        if token as usize == self.info.vocab_size {
+        if self.is_end(token) {
             return "⟨end of document⟩".into();
         }
         match self.tokenizer.as_ref().map(|t| t.decode(&[token])) {
@@ -265,9 +304,15 @@ impl Observation {
             Rows::Contexts { order, tokens } => tokens[row * order..(row + 1) * order].to_vec(),
             Rows::Positions(p) => p.prefix(row).to_vec(),
         };
-        match self.tokenizer.as_ref().map(|t| t.decode(&tokens)) {
-            Some(Ok(text)) => visible(&text),
-            _ => tokens
+        let whole = self.tokenizer.as_ref().map(|t| t.decode(&tokens));
+        match whole {
+            Some(Ok(text)) if !tokens.iter().any(|&t| self.is_end(t)) => visible(&text),
+            Some(_) => tokens
+                .iter()
+                .map(|&t| self.token_label(t))
+                .collect::<Vec<_>>()
+                .join(" "),
+            None => tokens
                 .iter()
                 .map(|t| format!("#{t}"))
                 .collect::<Vec<_>>()

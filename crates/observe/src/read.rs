@@ -64,6 +64,7 @@ impl Observation {
             states,
             head,
             tokenizer,
+            exact: None,
         })
     }
 }

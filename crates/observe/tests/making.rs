@@ -20,7 +20,7 @@ fn contexts(order: usize, document_end: DocumentEnd) -> ContextPlan {
         order,
         min_count: 1,
         top: None,
-        document_end,
+        document_end: Some(document_end),
     }
 }
 
@@ -103,7 +103,7 @@ fn contexts_have_the_counts_of_the_corpus_and_the_states_of_the_model() {
     let (head, expected) = (made.head.as_ref().unwrap(), model.head());
     assert_eq!(head.weight.nrows(), 131);
     assert!((0..131).all(|i| (0..48).all(|j| head.weight.get(i, j) == expected.weight[(i, j)])));
-    assert_eq!(head.norm.as_ref(), Some(model.readout_norm()));
+    assert_eq!(head.norm.as_ref(), model.readout_norm());
     let provenance = made.info.provenance.as_ref().unwrap();
     let long_enough = LENGTHS.iter().filter(|&&n| n >= 2).count() as u64;
     assert_eq!(provenance.dropped_ends, long_enough);

@@ -115,7 +115,7 @@ fn every_kind_of_observation_is_the_same_after_it_was_saved() {
         order,
         min_count: 1,
         top: Some(20),
-        document_end,
+        document_end: Some(document_end),
     };
     let positions = PositionPlan {
         positions: 100,

@@ -28,7 +28,7 @@ fn pairs(observer: &Observer<'_>, top: usize) -> Draft {
         order: 2,
         min_count: 1,
         top: Some(top),
-        document_end: DocumentEnd::Dropped,
+        document_end: Some(DocumentEnd::Dropped),
     };
     observer.contexts(&plan).unwrap()
 }

@@ -30,6 +30,9 @@ pub struct Report {
     pub geometry: GeometryPage,
     /// Lens 3.
     pub information: InformationPage,
+    /// The exact values, where the language is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truth: Option<Truth>,
     /// The text of every token named in the results, with visible spaces and line ends.
     pub token_labels: BTreeMap<u32, String>,
     /// The text of every context, in the order of the observation's rows.
@@ -88,7 +91,118 @@ pub struct ModelFacts {
     pub layers: usize,
     pub hidden_size: usize,
     pub vocab_size: usize,
-    pub context_length: usize,
+    /// The longest window, in tokens; none for a network without a limit.
+    pub context_length: Option<usize>,
+    /// How it was trained, where it was trained here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingFacts>,
+}
+
+/// How a model was trained, for people.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct TrainingFacts {
+    pub steps: u64,
+    /// Tokens read in all steps.
+    pub tokens: u64,
+    /// The loss before each step, nats.
+    pub losses: Vec<f64>,
+    /// Seconds of all steps.
+    pub seconds: f64,
+    /// The settings in words: optimiser, rate, batch.
+    pub settings: String,
+}
+
+/// What is exactly true of the language that the corpus was drawn from, measured by the same
+/// lenses on the same rows: k_true in the place of the corpus's counts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Truth {
+    /// The language.
+    pub language: LanguageFacts,
+    /// Lens 1.
+    pub metric: TrueMetric,
+    /// Lens 2.
+    pub geometry: TrueGeometry,
+    /// Lens 3.
+    pub information: TrueInformation,
+}
+
+/// The language, for people.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LanguageFacts {
+    /// What it is called.
+    pub name: String,
+    /// Words; the end of a document is one more outcome.
+    pub words: usize,
+    /// Hidden states, which the prefix determines.
+    pub states: usize,
+    /// Transitions between them.
+    pub transitions: usize,
+    /// Nats a symbol, ends of documents counted as symbols.
+    pub entropy_rate: f64,
+    /// Expected symbols of a document, its end counted.
+    pub symbols_per_document: f64,
+    /// The SHA-256 of its words and transitions.
+    pub identity: String,
+}
+
+/// Exact distances.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrueMetric {
+    /// `d(parent, text)` of every text of the forest, nats; 0 for a root.
+    pub distances: Vec<f64>,
+    /// The corpus's distances against the exact ones: the exact ones stand in the field `model`, and
+    /// `within_two_errors` counts corpus distances whose interval covers the truth.
+    pub corpus: Comparison,
+    /// The model's distances against the exact ones, which stand in the field `corpus`; errors are
+    /// those of the corpus's counts.
+    pub model: Comparison,
+}
+
+/// Exact supports, and the model's states and logits judged by them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrueGeometry {
+    /// Sizes of the exact supports, exact conditional entropy; `samples` is the number of entries.
+    pub summary: SupportSummary,
+    /// Entries of the exact supports that the corpus showed.
+    pub seen: usize,
+    /// Mean probability, under the exact laws, of a next token that the corpus never showed after
+    /// that context.
+    pub unseen_mass: f64,
+    /// The spectrum of the exact centred support matrix.
+    pub spectrum: Spectrum,
+    /// Collapse by exact supports.
+    pub collapse: Vec<LayerCollapse>,
+    /// Log-odds of the model against the exact ones.
+    pub log_odds: LogOdds,
+}
+
+/// Exact entropies and divergences.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrueInformation {
+    /// Exact cross-entropy, KL(k_true || k_model) and H on the same contexts and weights.
+    pub likelihood: Likelihood,
+    /// Mean KL(k_data || k_true) of the contexts: how far the corpus's counts are from the laws they
+    /// were drawn from, nats.
+    pub sampling_divergence: f64,
+    /// I(X;W), the information of a context about the next token under the exact laws: what I(S;W)
+    /// of each layer is held against.
+    pub information: f64,
+    /// Exact cross-entropy of each layer's reading, in the order of the readings.
+    pub readings: Vec<f64>,
+    /// k_true given the whole prefix, on the same positions of running text: its loss, nats.
+    pub running_loss: f64,
+    /// Its standard error, documents taken as independent.
+    pub running_loss_error: f64,
+    /// The model's loss minus k_true's on the same positions: an estimate of KL(k_true || k_model)
+    /// a symbol.
+    pub gap: f64,
+    /// Its standard error, documents taken as independent.
+    pub gap_error: f64,
+    /// The loss of k_true by the length of the prefix.
+    pub by_length: Vec<LengthLoss>,
+    /// The gap by the length of the prefix.
+    pub gap_by_length: Vec<LengthLoss>,
 }
 
 /// One text of the prefix forest.

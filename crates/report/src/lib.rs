@@ -18,8 +18,8 @@ mod table;
 mod text;
 
 pub use data::{
-    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Report,
-    RunningText, Text,
+    CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Provenance,
+    Report, RunningText, Text, TrainingFacts, TrueGeometry, TrueInformation, TrueMetric, Truth,
 };
 pub use json::to_json;
 

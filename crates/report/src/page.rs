@@ -147,7 +147,7 @@ fn facts(report: &Report) -> Markup {
                 ("Model", format!(
                     "{}: {} parameters, {} layers, hidden size {}, vocabulary {}, context length {}",
                     visible(&m.name), size(m.parameters), size(m.layers), size(m.hidden_size), size(m.vocab_size),
-                    size(m.context_length),
+                    m.context_length.map_or("without limit".into(), size),
                 )),
                 ("Contexts", contexts),
                 ("Running text", visible(&running.choice)),

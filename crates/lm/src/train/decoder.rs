@@ -143,7 +143,7 @@ fn rotate<T: Real>(
         .par_chunks_mut(TASK_ROWS * row)
         .zip(positions.par_chunks(TASK_ROWS))
         .for_each(|(rows, positions)| {
-            vectorised(|| {
+            vectorised(#[inline(always)] || {
                 for (row, &position) in rows.chunks_exact_mut(row).zip(positions) {
                     let angles = &rotations[position * half..(position + 1) * half];
                     for head in row[..rotated].chunks_exact_mut(layout.head_dim) {

@@ -39,7 +39,7 @@ pub(crate) fn rms_norm<T: Real>(out: &mut RowMatrix<T>, x: &RowMatrix<T>, weight
     chunks
         .zip(x.data().par_chunks(TASK_ROWS * width))
         .for_each(|(out, x)| {
-            vectorised(|| {
+            vectorised(#[inline(always)] || {
                 for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                     let scale = inverse_root_mean_square(x, eps);
                     for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
@@ -75,7 +75,7 @@ pub(crate) fn rms_norm_gradient<T: Real>(
             let mut d_weight = vec![T::default(); width];
             let mut scaled = vec![T::default(); width];
             let rows = d_x.chunks_exact_mut(width).zip(d_out.chunks_exact(width));
-            vectorised(|| {
+            vectorised(#[inline(always)] || {
                 for ((d_x, d_out), x) in rows.zip(x.chunks_exact(width)) {
                     let scale = inverse_root_mean_square(x, eps);
                     for (k, s) in scaled.iter_mut().enumerate() {
@@ -134,7 +134,7 @@ pub(crate) fn gate<T: Real>(gated: &mut RowMatrix<T>, gate_up: &RowMatrix<T>) {
     let chunks = gated.data_mut().par_chunks_mut(TASK_ROWS * width);
     let inputs = gate_up.data().par_chunks(2 * TASK_ROWS * width);
     chunks.zip(inputs).for_each(|(out, both)| {
-        vectorised(|| {
+        vectorised(#[inline(always)] || {
             let rows = out
                 .chunks_exact_mut(width)
                 .zip(both.chunks_exact(2 * width));
@@ -162,7 +162,7 @@ pub(crate) fn gate_gradient<T: Real>(
         .zip(gate_up.data().par_chunks(both))
         .zip(d_gated.data().par_chunks(TASK_ROWS * width))
         .for_each(|((d_both, both), d_gated)| {
-            vectorised(|| {
+            vectorised(#[inline(always)] || {
                 let rows = d_both
                     .chunks_exact_mut(2 * width)
                     .zip(both.chunks_exact(2 * width))

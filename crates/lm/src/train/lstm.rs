@@ -293,7 +293,7 @@ fn step<T: Real>(
     output: &mut [T],
 ) {
     let h = cell.len();
-    vectorised(|| {
+    vectorised(#[inline(always)] || {
         for (k, gate) in gates.iter_mut().enumerate() {
             *gate += recurrent[k] + biases[0][k] + biases[1][k];
         }
@@ -322,7 +322,7 @@ fn step_gradient<T: Real>(
 ) {
     let h = cell.len();
     let one = T::of(1.0);
-    vectorised(|| {
+    vectorised(#[inline(always)] || {
         for k in 0..h {
             let [i, f, g, o] = [gates[k], gates[h + k], gates[2 * h + k], gates[3 * h + k]];
             let squashed = tanh(cell[k]);

@@ -27,6 +27,6 @@ pub use optimizer::Optimizer;
 pub use task::{SoftLabels, Task};
 pub use trainer::{Trainer, Training};
 
-pub(crate) use checkpoint::{DOCUMENT_END, LSTM_TYPE, MLP_TYPE};
-pub(crate) use network::{Input, Network};
+pub(crate) use checkpoint::{LSTM_TYPE, MLP_TYPE};
+pub(crate) use network::Input;
 pub(crate) use parameters::Parameters;

@@ -28,7 +28,6 @@ fn decoder(vocab_size: usize, tied_head: bool) -> DecoderConfig {
         context_length: 200,
         tied_head,
         bos: None,
-        document_end: None,
     }
 }
 
@@ -339,8 +338,7 @@ impl Run {
             context_length: self.size("max_position_embeddings"),
             tied_head: self.settings["sizes"]["tie_word_embeddings"].as_bool().unwrap(),
             bos: None,
-            document_end: None,
-        })
+            })
     }
 }
 

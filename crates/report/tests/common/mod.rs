@@ -110,7 +110,8 @@ pub fn report() -> Report {
             layers: 30,
             hidden_size: 576,
             vocab_size: 49_152,
-            context_length: 8192,
+            context_length: Some(8192),
+            training: None,
         },
         choice: "The 5000 most frequent contexts that occur at least 20 times.".into(),
         order: 3,
@@ -118,6 +119,7 @@ pub fn report() -> Report {
         metric: metric(&mut noise),
         geometry: geometry(&mut noise),
         information: information(&mut noise),
+        truth: None,
         token_labels,
         context_labels,
     }
