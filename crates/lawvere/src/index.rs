@@ -50,18 +50,42 @@ pub fn index(
     out: &Path,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<TextSpace, RunError> {
-    let tokenizer = match tokenizer {
-        TokenizerChoice::Words => None,
-        TokenizerChoice::Bytes => Some(Tokenizer::bytes()?),
-        TokenizerChoice::File(path) if !path.exists() => {
-            return Err(RunError::Usage(format!(
-                "the tokenizer {} is neither `words`, `bytes` nor a file or folder",
-                path.display()
-            )));
-        }
-        TokenizerChoice::File(path) => Some(Tokenizer::open(path)?),
-    };
+    let tokenizer = tokenizer.open()?;
     index_with(options, tokenizer.as_ref(), out, on_event)
+}
+
+impl TokenizerChoice {
+    /// The tokenizer; `None` for the corpus's words.
+    fn open(&self) -> Result<Option<Tokenizer>, RunError> {
+        Ok(match self {
+            Self::Words => None,
+            Self::Bytes => Some(Tokenizer::bytes()?),
+            Self::File(path) if !path.exists() => {
+                return Err(RunError::Usage(format!(
+                    "the tokenizer {} is neither `words`, `bytes` nor a file or folder",
+                    path.display()
+                )));
+            }
+            Self::File(path) => Some(Tokenizer::open(path)?),
+        })
+    }
+}
+
+/// The index of a corpus, in memory only.
+pub(crate) fn space(
+    options: &IndexOptions,
+    tokenizer: &TokenizerChoice,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<TextSpace, RunError> {
+    let tokenizer = tokenizer.open()?;
+    on_event(Event::Part("reading the corpus".into()));
+    let corpus = Corpus::read(&options.corpus, options.documents, options.lossy)?;
+    let tokenizer = match tokenizer {
+        Some(tokenizer) => tokenizer,
+        None => Tokenizer::words(corpus.documents())?,
+    };
+    let mut on_stage = |stage: &str| on_event(Event::Part(stage.to_owned()));
+    Ok(TextSpace::build(&corpus, &tokenizer, &mut on_stage)?)
 }
 
 /// [`index`](fn@index) with a tokenizer at hand; `None` takes the corpus's words.

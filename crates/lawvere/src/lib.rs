@@ -23,6 +23,7 @@ mod forest;
 mod index;
 mod observe;
 mod report;
+mod train;
 
 pub use cost::peak_memory;
 pub use error::RunError;
@@ -31,6 +32,9 @@ pub use forest::{PrefixTexts, prefix_texts};
 pub use index::{IndexOptions, TokenizerChoice, index};
 pub use observe::{ObserveOptions, RowChoice, observe};
 pub use report::{ReportOptions, report};
+pub use train::{
+    ExactLoss, HeldOut, Labels, NetworkChoice, Source, TrainOptions, Trained, TrainingRecord, train,
+};
 
 pub use lawvere_core as core;
 pub use lawvere_geometry as geometry;

@@ -13,7 +13,9 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 
 use crate::ObserveError;
-use crate::observation::{BlockSplit, Info, Kind, Observation, Provenance, Rows};
+use crate::observation::{
+    BlockSplit, Head, Info, Kind, Observation, Provenance, Rows, States, laws,
+};
 use crate::positions::Positions;
 use crate::write::{
     PLAN_FILE, check_destination, is_part, names, states_file, write_contexts, write_head,
@@ -118,6 +120,25 @@ impl Draft {
     /// How often each token followed each row.
     pub fn counts(&self) -> &SparseRows<u64> {
         &self.counts
+    }
+
+    /// The number of tokens of each context and the contexts, row after row; of positions there are
+    /// none.
+    pub fn contexts(&self) -> (usize, &[u32]) {
+        match &self.rows {
+            Rows::Contexts { order, tokens } => (*order, tokens),
+            Rows::Positions(_) => (0, &[]),
+        }
+    }
+
+    /// The weight of each row; they sum to 1.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// The empirical next-token laws, the same pattern as the counts.
+    pub fn laws(&self) -> SparseRows<f64> {
+        laws(&self.counts)
     }
 
     /// The layers whose states will be kept.
@@ -550,6 +571,55 @@ impl<'a> Observer<'a> {
             bytes.extend_from_slice(bytemuck::cast_slice(&split.counts));
         }
         sha256_hex(&bytes)
+    }
+}
+
+impl Observation {
+    /// An Observation of a draft without a model, with states and a head from elsewhere: of
+    /// unconstrained features, say, that were trained on the draft's contexts. Documents' ends are
+    /// the outcome after the index's tokens; a head with one more row than those has a law for them.
+    ///
+    /// # Errors
+    /// States of another number of rows than the draft's, a head of another number of outcomes.
+    pub fn of_draft(
+        draft: &Draft,
+        space: &TextSpace,
+        states: States,
+        head: Head,
+    ) -> Result<Self, ObserveError> {
+        let vocab_size = head.weight.nrows();
+        let end = space.vocab_size() as u32;
+        let rows = states.last().1.nrows();
+        if rows != draft.rows() || !(end as usize..=end as usize + 1).contains(&vocab_size) {
+            return Err(ObserveError::Option(format!(
+                "states of {rows} rows and a head over {vocab_size} outcomes do not belong to {} contexts over {end} tokens",
+                draft.rows()
+            )));
+        }
+        let counts = &draft.counts;
+        let wide = SparseRows::from_parts(
+            vocab_size + 1,
+            counts.indptr().to_vec(),
+            counts.indices().to_vec(),
+            counts.values().to_vec(),
+        );
+        let counts = wide
+            .map_err(|e| ObserveError::Option(format!("the draft is inconsistent: {e}")))?;
+        Ok(Self {
+            info: Info {
+                vocab_size,
+                document_end_token: (vocab_size > end as usize).then_some(end),
+                ..draft.info.clone()
+            },
+            contexts: draft.rows.clone(),
+            counts,
+            weights: draft.weights.clone(),
+            blocks: draft.blocks.clone(),
+            states: Some(states),
+            head: Some(head),
+            tokenizer: Some(space.tokenizer().clone()),
+            exact: None,
+        })
     }
 }
 

@@ -243,12 +243,7 @@ impl Observation {
         if let Some(exact) = &self.exact {
             return exact.clone();
         }
-        let mut totals = Vec::with_capacity(self.counts.nnz());
-        for (_, values) in self.counts.rows() {
-            let total = sum(values.iter().map(|&c| c as f64));
-            totals.resize(totals.len() + values.len(), total);
-        }
-        self.counts.map(|k, &count| count as f64 / totals[k])
+        laws(&self.counts)
     }
 
     /// The states of a layer as the head would read them: the last layer as it is, any other
@@ -319,6 +314,16 @@ impl Observation {
                 .join(" "),
         }
     }
+}
+
+/// Counts as relative frequencies.
+pub(crate) fn laws(counts: &SparseRows<u64>) -> SparseRows<f64> {
+    let mut totals = Vec::with_capacity(counts.nnz());
+    for (_, values) in counts.rows() {
+        let total = sum(values.iter().map(|&c| c as f64));
+        totals.resize(totals.len() + values.len(), total);
+    }
+    counts.map(|k, &count| count as f64 / totals[k])
 }
 
 /// Text on one line: line ends and tabs shown as signs, other control characters as their code points.

@@ -1,6 +1,6 @@
 //! One step of training: loss, gradient, update.
 
-use lawvere_core::RowMatrix;
+use lawvere_core::{RowMatrix, sum};
 use lawvere_core::vector::Real;
 
 use crate::train::loss::{HeadGradient, Targets, cross_entropy};
@@ -71,9 +71,8 @@ impl<T: Real> Learner<T> {
         }
     }
 
-    /// The cross-entropy of a batch, nothing learned from it.
-    #[cfg(test)]
-    pub fn cross_entropy(&mut self, batch: Batch<'_>) -> f64 {
+    /// The cross-entropy of a batch, nothing learned from it: each row's part.
+    pub fn cross_entropy(&mut self, batch: Batch<'_>) -> Vec<f64> {
         let states = self.kept_states(batch);
         let head = &self.parameters.0[self.network.head()].values;
         cross_entropy(head, &states, batch.targets, None, &mut self.logits)
@@ -113,7 +112,7 @@ impl<T: Real> Learner<T> {
         };
         let network = &mut self.network;
         network.backward(&self.parameters, batch.input, d_states, &mut self.gradient);
-        loss
+        sum(loss)
     }
 
     /// The gradient of the last [`differentiate`](Self::differentiate).

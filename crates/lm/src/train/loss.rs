@@ -5,7 +5,7 @@ use std::ops::Range;
 use faer::MatRef;
 use lawvere_core::linalg::{matmul, matmul_add};
 use lawvere_core::vector::{Real, exp_shifted, maximum, vectorised};
-use lawvere_core::{RowMatrix, SparseRows, sum};
+use lawvere_core::{RowMatrix, SparseRows};
 use rayon::prelude::*;
 
 /// What should follow each state.
@@ -54,8 +54,8 @@ pub(crate) struct HeadGradient<'a, T> {
     pub states: &'a mut RowMatrix<T>,
 }
 
-/// The weighted cross-entropy, in nats, of the laws `softmax(head s)` against the targets; with
-/// `gradient` also its derivatives by the head and by the states.
+/// The weighted cross-entropy of each row, in nats, of the laws `softmax(head s)` against the
+/// targets; with `gradient` also the derivatives of their sum by the head and by the states.
 ///
 /// Cost: one product of rows x d x vocabulary, three with a gradient. Memory: 1,024 rows of logits.
 pub(crate) fn cross_entropy<T: Real>(
@@ -64,7 +64,7 @@ pub(crate) fn cross_entropy<T: Real>(
     targets: Targets<'_>,
     mut gradient: Option<HeadGradient<'_, T>>,
     logits: &mut Vec<T>,
-) -> f64 {
+) -> Vec<f64> {
     let (vocab, d, rows) = (head.nrows(), head.ncols(), states.nrows());
     let mut losses = vec![0.0; rows];
     let mut first = 0;
@@ -94,7 +94,7 @@ pub(crate) fn cross_entropy<T: Real>(
         }
         first = range.end;
     }
-    sum(losses)
+    losses
 }
 
 /// Writes the rows' weighted losses; turns logits into `weight (softmax - law)` if `gradient`.

@@ -103,7 +103,7 @@ fn check_gradient(name: &str, architecture: &Architecture, batch: Batch<'_>) {
                 let entry = &mut learner.parameters.0[k].values.data_mut()[i];
                 let old = *entry;
                 *entry = old + shift;
-                let loss = learner.cross_entropy(batch);
+                let loss = lawvere_core::sum(learner.cross_entropy(batch));
                 learner.parameters.0[k].values.data_mut()[i] = old;
                 loss
             };
@@ -283,7 +283,7 @@ impl Run {
             let expected = expected.as_f64().unwrap();
             assert!((loss - expected).abs() < 1e-4, "step {step}: {loss} against {expected}");
         }
-        let last = learner.cross_entropy(batches[batches.len() - 1]);
+        let last = lawvere_core::sum(learner.cross_entropy(batches[batches.len() - 1]));
         let rule = Rule {
             size: StepSize {
                 rate: 0.0,

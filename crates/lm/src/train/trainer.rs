@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::LmError;
 use crate::train::Architecture;
 use crate::train::checkpoint;
-use crate::train::learner::{Learner, Loss, Rule};
+use crate::train::learner::{Batch, Learner, Loss, Rule};
+use crate::train::loss::Targets;
+use crate::train::network::Input;
 use crate::train::optimizer::{Optimizer, StepSize};
 use crate::train::task::{Draw, Task};
 
@@ -241,6 +243,62 @@ impl Trainer {
         let mut draw = Draw::new();
         all.draw(0, 0, features, &mut draw);
         Some(self.learner.kept_states(draw.batch()))
+    }
+
+    /// The loss of whole documents, nats: the sum over all tokens after each document's first, every
+    /// one predicted from those before it in windows of `window` tokens that do not overlap.
+    ///
+    /// # Errors
+    /// Unconstrained features, which read no text; a token outside the vocabulary.
+    pub fn document_losses(
+        &mut self,
+        documents: &[Vec<u32>],
+        window: usize,
+    ) -> Result<Vec<f64>, LmError> {
+        const WINDOWS_AT_ONCE: usize = 32;
+        if matches!(self.architecture, Architecture::Features(_)) {
+            return Err(LmError::Training(
+                "unconstrained features read no text".into(),
+            ));
+        }
+        let vocab_size = self.architecture.vocab_size();
+        if let Some(t) = documents.iter().flatten().find(|&&t| t as usize >= vocab_size) {
+            return Err(LmError::Training(format!(
+                "a document holds token {t}, outside the network's vocabulary of {vocab_size}"
+            )));
+        }
+        let pieces: Vec<(usize, &[u32])> = documents
+            .iter()
+            .enumerate()
+            .flat_map(|(number, tokens)| {
+                let last = tokens.len().saturating_sub(1);
+                let starts = (0..last).step_by(window.max(1));
+                starts.map(move |s| (number, &tokens[s..=(s + window.max(1)).min(last)]))
+            })
+            .collect();
+        let mut losses = vec![0.0; documents.len()];
+        for pieces in pieces.chunks(WINDOWS_AT_ONCE) {
+            let (mut tokens, mut next, mut windows) = (Vec::new(), Vec::new(), Vec::new());
+            for (_, piece) in pieces {
+                tokens.extend(&piece[..piece.len() - 1]);
+                next.extend(&piece[1..]);
+                windows.push(piece.len() - 1);
+            }
+            let rows = self.learner.cross_entropy(Batch {
+                input: Input {
+                    tokens: &tokens,
+                    windows: &windows,
+                },
+                kept: None,
+                targets: Targets::Tokens(&next),
+            });
+            let mut rows = rows.iter();
+            for ((number, _), &length) in pieces.iter().zip(&windows) {
+                let loss: f64 = rows.by_ref().take(length).sum();
+                losses[*number] += loss * next.len() as f64;
+            }
+        }
+        Ok(losses)
     }
 
     /// Writes the state of the run into one file, beside and renamed.
