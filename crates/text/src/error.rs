@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
 
+use lawvere_core::{KernelError, SparseError};
 use lawvere_token::TokenError;
 use thiserror::Error;
 
-/// Why a corpus cannot be read, indexed or asked.
+/// Why a corpus cannot be read, indexed or asked, or a language made or asked.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum TextError {
@@ -66,6 +67,45 @@ pub enum TextError {
     Inconsistent { problem: String },
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error("line {line} of the grammar: {problem}")]
+    Grammar { line: usize, problem: String },
+    #[error(
+        "a language of {words} words cannot be made; the built-in one has from {least} to {most}"
+    )]
+    LanguageSize {
+        words: usize,
+        least: usize,
+        most: usize,
+    },
+    #[error(
+        "token id {token} is outside the language, whose words are the ids below {vocab_size} and whose end of a story is {vocab_size}"
+    )]
+    NotInLanguage { token: u32, vocab_size: usize },
+    #[error("{reading} `{context}`: the context has probability 0, and no law")]
+    ImpossibleContext {
+        reading: &'static str,
+        context: String,
+    },
+    #[error("there are more than {limit} {what}; {remedy}")]
+    TooMany {
+        what: &'static str,
+        limit: usize,
+        remedy: &'static str,
+    },
+}
+
+impl From<SparseError> for TextError {
+    fn from(error: SparseError) -> Self {
+        Self::Inconsistent {
+            problem: error.to_string(),
+        }
+    }
+}
+
+impl From<TextError> for KernelError {
+    fn from(error: TextError) -> Self {
+        Self::Other(Box::new(error))
+    }
 }
 
 impl TextError {

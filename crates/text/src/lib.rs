@@ -1,4 +1,5 @@
-//! Corpora: readers, the suffix-array index of a corpus, and the kernel of the data.
+//! Corpora: readers, the suffix-array index of a corpus, and the kernel of the data; and a
+//! built-in [`Language`] whose kernel, k_true, is known exactly.
 //!
 //! A [`Corpus`] is plain text cut into documents. A [`TextSpace`] is its index: with it every
 //! count of a text, every next-token law of the data and every table of contexts is read off
@@ -48,6 +49,7 @@ mod contexts;
 mod corpus;
 mod error;
 mod kernel;
+mod language;
 mod open;
 mod query;
 mod space;
@@ -58,6 +60,7 @@ pub use contexts::{ContextOptions, ContextTable, DocumentEnd};
 pub use corpus::{Corpus, DocumentUnit};
 pub use error::TextError;
 pub use kernel::{DataKernel, Law, Unseen};
+pub use language::{ExactContexts, Grammar, Language, Reading, TrueKernel};
 /// The tokenizer that texts are read with, for convenience.
 pub use lawvere_token::Tokenizer;
 pub use query::NextCounts;

@@ -88,11 +88,28 @@ impl Tokenizer {
         }
         let mut words: Vec<(&str, u64)> = counts.into_iter().collect();
         words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-        let vocab = words
-            .iter()
-            .zip(0..)
-            .map(|((w, _), id)| ((*w).to_owned(), id))
-            .collect();
+        let words: Vec<&str> = words.into_iter().map(|(word, _)| word).collect();
+        Self::of_words(&words)
+    }
+
+    /// White-space-separated words; a word's id is its place in `words`. Words outside the
+    /// vocabulary cannot be encoded.
+    ///
+    /// # Errors
+    /// No words, a word that is there twice, that is empty or that holds white space.
+    pub fn of_words(words: &[impl AsRef<str>]) -> Result<Self, TokenError> {
+        if words.is_empty() {
+            return Err(TokenError::NoWords);
+        }
+        let mut vocab: AHashMap<String, u32> = AHashMap::with_capacity(words.len());
+        for (word, id) in words.iter().map(AsRef::as_ref).zip(0..) {
+            let one_word = word.split_whitespace().eq([word]);
+            if !one_word || vocab.insert(word.to_owned(), id).is_some() {
+                return Err(TokenError::Word {
+                    word: word.to_owned(),
+                });
+            }
+        }
         let model = WordLevel::builder()
             .vocab(vocab)
             .build()
@@ -290,6 +307,16 @@ mod tests {
             words.identity(),
             Tokenizer::words(["a"].into_iter()).unwrap().identity()
         );
+    }
+
+    #[test]
+    fn words_given_in_order_have_their_places_as_ids() {
+        let words = Tokenizer::of_words(&["b", "a", "."]).unwrap();
+        assert_eq!(words.encode("a . b").unwrap(), [1, 2, 0]);
+        assert_eq!(words.decode(&[1, 2, 0]).unwrap(), "a . b");
+        for bad in [vec![], vec!["a", "b", "a"], vec!["a b"], vec![""]] {
+            assert!(Tokenizer::of_words(&bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
