@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lawvere::observation::{ContextPlan, Layers, Observation, PositionPlan};
 use lawvere::text::{DocumentEnd, DocumentUnit};
-use lawvere::{IndexOptions, ObserveOptions, ReportOptions, RowChoice, RunError, TokenizerChoice};
+use lawvere::{
+    IndexOptions, ObserveOptions, ReportOptions, RowChoice, RunError, Subject, TokenizerChoice,
+};
 use serde_json::{Value, json};
 
 use crate::output::Screen;
+use crate::train::{StoriesArgs, StoryArgs, TrainArgs, built_in};
 
 /// Measures the geometry of next-token prediction, for any corpus and any language model.
 #[derive(Parser)]
@@ -41,6 +44,8 @@ pub struct Global {
 pub enum Command {
     Index(IndexArgs),
     Observe(ObserveArgs),
+    Train(Box<TrainArgs>),
+    Stories(StoriesArgs),
     Report(Box<ReportArgs>),
 }
 
@@ -51,12 +56,9 @@ enum Documents {
     File,
 }
 
-/// Where text comes from.
+/// How a corpus is read.
 #[derive(Args)]
-struct CorpusArgs {
-    /// Text files in UTF-8, or folders of .txt files
-    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
-    corpus: Vec<PathBuf>,
+pub struct CorpusArgs {
     /// What a document is; counts never cross its ends
     #[arg(long, value_enum, default_value = "line")]
     documents: Documents,
@@ -66,9 +68,9 @@ struct CorpusArgs {
 }
 
 impl CorpusArgs {
-    fn options(&self) -> IndexOptions {
+    pub fn options(&self, corpus: &[PathBuf]) -> IndexOptions {
         IndexOptions {
-            corpus: self.corpus.clone(),
+            corpus: corpus.to_vec(),
             documents: match self.documents {
                 Documents::Line => DocumentUnit::Line,
                 Documents::File => DocumentUnit::File,
@@ -81,8 +83,11 @@ impl CorpusArgs {
 /// Index a corpus: tokenize it and build the suffix array that answers every count.
 #[derive(Args)]
 pub struct IndexArgs {
+    /// Text files in UTF-8, or folders of .txt files
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    corpus: Vec<PathBuf>,
     #[command(flatten)]
-    corpus: CorpusArgs,
+    reading: CorpusArgs,
     /// `words`, `bytes`, or the path of a GGUF checkpoint, a tokenizer.json or a checkpoint folder.
     /// To observe a model later, take the model's own
     #[arg(long, default_value = "words", value_name = "WHAT")]
@@ -96,7 +101,7 @@ impl IndexArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let mut on_event = |event| screen.show(event);
         let space = lawvere::index(
-            &self.corpus.options(),
+            &self.reading.options(&self.corpus),
             &self.tokenizer,
             &self.out,
             &mut on_event,
@@ -242,16 +247,27 @@ impl ObserveArgs {
 }
 
 /// Measure a model on a corpus with all three lenses: one HTML page, its data as JSON and CSV.
+///
+/// Without a corpus and a model it tells stories of the built-in language, trains a small decoder on
+/// them, and puts the exact values beside every estimate.
 #[derive(Args)]
 pub struct ReportArgs {
+    /// Text files in UTF-8, or folders of .txt files
+    #[arg(long, num_args = 1.., value_name = "PATH", requires = "model")]
+    corpus: Vec<PathBuf>,
     #[command(flatten)]
-    corpus: CorpusArgs,
-    /// A GGUF checkpoint or a Hugging Face checkpoint folder
-    #[arg(long, value_name = "PATH")]
-    model: PathBuf,
-    /// The folder to fill: report.html, report.json, data/*.csv, and the index and observations,
-    /// which a rerun uses again
-    #[arg(long, value_name = "FOLDER")]
+    reading: CorpusArgs,
+    /// A GGUF checkpoint or a checkpoint folder (Hugging Face, or made by `lawvere train`)
+    #[arg(long, value_name = "PATH", requires = "corpus")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    story: StoryArgs,
+    /// Built-in language: updates of the decoder [default: 500]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "corpus")]
+    steps: Option<u64>,
+    /// The folder to fill: report.html, report.json, data/*.csv, and the index, the observations and
+    /// what was trained, which a rerun uses again
+    #[arg(long, value_name = "FOLDER", default_value = "report")]
     out: PathBuf,
     /// How many contexts, the most frequent first
     #[arg(long, default_value_t = 5000, value_parser = positive)]
@@ -278,9 +294,15 @@ pub struct ReportArgs {
 
 impl ReportArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
+        let subject = match &self.model {
+            Some(model) => Subject::Given {
+                corpus: self.reading.options(&self.corpus),
+                model: model.clone(),
+            },
+            None => built_in(&self.story, self.steps, global.seed),
+        };
         let options = ReportOptions {
-            corpus: self.corpus.options(),
-            model: self.model.clone(),
+            subject,
             contexts: self.contexts,
             order: self.order,
             min_count: self.min_count,
@@ -306,12 +328,28 @@ impl ReportArgs {
                 "entropy": information.entropy,
                 "cross_entropy": information.cross_entropy,
                 "divergence": information.divergence,
+                "truth": report.truth.as_ref().map(|t| json!({
+                    "entropy_rate": t.language.entropy_rate,
+                    "loss": report.information.running.likelihood.cross_entropy,
+                    "exact_loss": t.information.running_loss,
+                    "gap": t.information.gap,
+                    "gap_error": t.information.gap_error,
+                })),
                 "wall_seconds": report.provenance.wall_seconds,
                 "peak_memory": report.provenance.peak_memory,
             }))
         } else {
+            let known = report.truth.as_ref().map_or(String::new(), |t| {
+                format!(
+                    "; on running text {:.4} nats a symbol, {:.4} ± {:.4} above the exact kernel (entropy rate {:.4})",
+                    report.information.running.likelihood.cross_entropy,
+                    t.information.gap,
+                    t.information.gap_error,
+                    t.language.entropy_rate,
+                )
+            });
             format!(
-                "{}: {} contexts; cross-entropy {:.3} = divergence {:.3} + entropy {:.3} nats; {:.0} s",
+                "{}: {} contexts; cross-entropy {:.3} = divergence {:.3} + entropy {:.3} nats{known}; {:.0} s",
                 page.display(),
                 geometry.contexts,
                 information.cross_entropy,
@@ -323,7 +361,7 @@ impl ReportArgs {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it must be at least 1".into()),
         Ok(number) => Ok(number),
@@ -331,12 +369,12 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
-fn pretty(value: &Value) -> String {
+pub fn pretty(value: &Value) -> String {
     format!("{value:#}")
 }
 
 /// The command as it can be typed again: arguments with other than plain characters in quotes.
-fn command_line() -> String {
+pub fn command_line() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     let quoted = std::env::args_os().skip(1).map(|arg| {
         let arg = arg.to_string_lossy().into_owned();

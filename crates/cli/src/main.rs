@@ -2,6 +2,7 @@
 
 mod args;
 mod output;
+mod train;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Index(args) => args.run(&cli.global, &mut screen),
         Command::Observe(args) => args.run(&cli.global, &mut screen),
+        Command::Train(args) => args.run(&cli.global, &mut screen),
+        Command::Stories(args) => args.run(&cli.global),
         Command::Report(args) => args.run(&cli.global, &mut screen),
     };
     screen.finish();

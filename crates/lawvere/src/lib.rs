@@ -23,7 +23,9 @@ mod forest;
 mod index;
 mod observe;
 mod report;
+mod stories;
 mod train;
+mod truth;
 
 pub use cost::peak_memory;
 pub use error::RunError;
@@ -31,7 +33,8 @@ pub use event::Event;
 pub use forest::{PrefixTexts, prefix_texts};
 pub use index::{IndexOptions, TokenizerChoice, index};
 pub use observe::{ObserveOptions, RowChoice, observe};
-pub use report::{ReportOptions, report};
+pub use report::{ReportOptions, Subject, report};
+pub use stories::{StoriesOptions, StoriesSummary, stories};
 pub use train::{
     ExactLoss, HeldOut, Labels, NetworkChoice, Source, TrainOptions, Trained, TrainingRecord, train,
 };

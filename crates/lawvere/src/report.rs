@@ -9,28 +9,58 @@ use lawvere_information::{
     Likelihood, fisher_rao, layer_readings, likelihood, loss_by_prefix_length,
 };
 use lawvere_lm::LanguageModel;
+use lawvere_lm::train::Training;
 use lawvere_metric::{compare, yoneda_isometry};
 use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, PositionPlan, Rows};
 use lawvere_report::{
     CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Report,
-    RunningText, Text, render,
+    RunningText, Text, TrainingFacts, TrueMetric, Truth, render,
 };
-use lawvere_text::{DocumentUnit, TextSpace};
+use lawvere_text::{Corpus, DocumentUnit, Language, TextSpace};
 use lawvere_token::disk::write_file;
 
 use crate::cost::peak_memory;
 use crate::forest::prefix_texts;
 use crate::index::index_with;
 use crate::observe::make;
-use crate::{Event, IndexOptions, RunError};
+use crate::train::{fresh_seed, train};
+use crate::{
+    Event, IndexOptions, Labels, NetworkChoice, RunError, Source, TrainOptions, TrainingRecord,
+    truth,
+};
 
-/// What [`report`](fn@report) is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a report is about.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subject {
+    /// A model on a corpus.
+    Given {
+        /// The corpus.
+        corpus: IndexOptions,
+        /// The checkpoint.
+        model: PathBuf,
+    },
+    /// The built-in language, and a network trained on stories of it.
+    BuiltIn {
+        /// The language's number of words.
+        words: usize,
+        /// Stories that the network learns from and the corpus's counts are taken of.
+        stories: usize,
+        /// The network.
+        network: NetworkChoice,
+        /// Windows a step.
+        batch: usize,
+        /// Tokens of a window.
+        length: usize,
+        /// How it is trained.
+        training: Training,
+    },
+}
+
+/// What [`report`](fn@report) does.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReportOptions {
-    /// The corpus.
-    pub corpus: IndexOptions,
-    /// The checkpoint.
-    pub model: PathBuf,
+    /// What it is about.
+    pub subject: Subject,
     /// How many contexts.
     pub contexts: usize,
     /// Tokens of a context.
@@ -82,16 +112,12 @@ pub fn report(
     };
     std::fs::create_dir_all(out).map_err(|e| io(out, e))?;
 
-    on_event(Event::Part(format!("loading {}", options.model.display())));
-    let model = LanguageModel::open(&options.model)?;
-    let tokenizer = model.tokenizer().ok_or_else(|| RunError::NoTokenizer {
-        path: options.model.clone(),
-    })?;
-    clock.part("loading the model");
-
-    let index_folder = out.join("index");
-    let space = index_with(&options.corpus, Some(tokenizer), &index_folder, on_event)?;
-    clock.part("indexing the corpus");
+    let Ready {
+        model,
+        space,
+        known,
+        training,
+    } = prepare(options, out, &mut clock, on_event)?;
 
     let observer = Observer::new(&space, Some(&model), &options.layers)?;
     let plan = ContextPlan {
@@ -102,8 +128,7 @@ pub fn report(
     };
     let draft = observer.contexts(&plan)?;
     worth_measuring(options, &draft)?;
-    let head_pass =
-        2.0 * draft.rows() as f64 * (model.vocab_size() * model.hidden_size()) as f64;
+    let head_pass = 2.0 * draft.rows() as f64 * (model.vocab_size() * model.hidden_size()) as f64;
     let passes = 2.0 * draft.layers().len() as f64 + PASSES_BESIDE_LAYERS;
     let folder = out.join("observation");
     let observation = make(
@@ -121,7 +146,9 @@ pub fn report(
         window: options.window.min(model.context_length() - 1),
         seed: options.seed,
     };
-    let last = Observer::new(&space, Some(&model), &Layers::Last)?;
+    // A network that was trained on the corpus is read on stories it has not seen.
+    let fresh = known.as_ref().map_or(&space, |k| &k.fresh);
+    let last = Observer::new(fresh, Some(&model), &Layers::Last)?;
     let draft = last.positions(&plan)?;
     let folder = out.join("running-text");
     let positions = make(
@@ -135,7 +162,7 @@ pub fn report(
     clock.part("reading running text");
 
     on_event(Event::Part("metric lens".into()));
-    let metric = metric_page(options, &space, &model)?;
+    let (metric, true_metric) = metric_page(options, &space, &model, known.as_ref())?;
     clock.part("metric lens");
 
     on_event(Event::Part("geometry lens".into()));
@@ -159,11 +186,37 @@ pub fn report(
     let information = information_page(options, &observation, &positions, on_event)?;
     clock.part("information lens");
 
+    let truth = match (&known, true_metric) {
+        (Some(known), Some(metric)) => {
+            on_event(Event::Part("the truth".into()));
+            let (language, seed) = (&known.language, options.seed);
+            let exact = truth::contexts(language, &observation)?;
+            let size = (SPECTRUM_RANK, SHOWN_CONCEPTS);
+            let running = &information.running.likelihood;
+            let truth = Truth {
+                language: truth::facts(language),
+                metric,
+                geometry: truth::geometry(&observation, &exact, size, seed)?,
+                information: truth::information(
+                    language,
+                    &observation,
+                    &exact,
+                    &positions,
+                    running,
+                    seed,
+                )?,
+            };
+            clock.part("the truth");
+            Some(truth)
+        }
+        _ => None,
+    };
+
     on_event(Event::Part("writing the page".into()));
     let report = Report {
         schema: "lawvere-report/1".into(),
         corpus: corpus_facts(&space, &observation),
-        model: model_facts(&model),
+        model: model_facts(&model, training),
         choice: observation
             .info
             .provenance
@@ -178,7 +231,7 @@ pub fn report(
         metric,
         geometry,
         information,
-        truth: None,
+        truth,
         provenance: Provenance {
             tool_version: env!("CARGO_PKG_VERSION").into(),
             command: options.command.clone(),
@@ -198,6 +251,123 @@ pub fn report(
     Ok(report)
 }
 
+/// What the lenses are pointed at.
+struct Ready {
+    model: LanguageModel,
+    space: TextSpace,
+    known: Option<Known>,
+    training: Option<TrainingFacts>,
+}
+
+/// A language whose kernel is known, and stories of it that no model was trained on.
+struct Known {
+    language: Language,
+    fresh: TextSpace,
+}
+
+/// Stories that running text is drawn from.
+const FRESH_STORIES: usize = 1000;
+
+fn prepare(
+    options: &ReportOptions,
+    out: &Path,
+    clock: &mut Clock,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Ready, RunError> {
+    let index_folder = out.join("index");
+    let (corpus, model_path, language) = match &options.subject {
+        Subject::Given { corpus, model } => (corpus.clone(), model.clone(), None),
+        Subject::BuiltIn {
+            words,
+            stories,
+            network,
+            batch,
+            length,
+            training,
+        } => {
+            let language = Language::stories(*words)?;
+            let corpus = out.join("stories.txt");
+            write_stories(&language, options.seed, *stories, &corpus)?;
+            clock.part("telling stories");
+            let plan = TrainOptions {
+                source: Source::Stories {
+                    words: *words,
+                    stories: *stories,
+                },
+                network: network.clone(),
+                labels: Labels::Text {
+                    batch: *batch,
+                    window: *length,
+                },
+                training: *training,
+                threads: options.threads,
+                command: options.command.clone(),
+            };
+            let model = out.join("model");
+            train(&plan, &model, on_event)?;
+            clock.part("training");
+            let corpus = IndexOptions {
+                corpus: vec![corpus],
+                documents: DocumentUnit::Line,
+                lossy: false,
+            };
+            (corpus, model, Some(language))
+        }
+    };
+    on_event(Event::Part(format!("loading {}", model_path.display())));
+    let model = LanguageModel::open(&model_path)?;
+    let tokenizer = model.tokenizer().ok_or_else(|| RunError::NoTokenizer {
+        path: model_path.clone(),
+    })?;
+    clock.part("loading the model");
+    let space = index_with(&corpus, Some(tokenizer), &index_folder, on_event)?;
+    clock.part("indexing the corpus");
+    let known = match language {
+        None => None,
+        Some(language) => {
+            let stories = language.documents(fresh_seed(options.seed), FRESH_STORIES);
+            let texts: Vec<String> = stories.iter().map(|s| language.text(s)).collect();
+            let corpus = Corpus::from_documents(texts.iter().map(String::as_str))?;
+            let fresh = TextSpace::build(&corpus, tokenizer, &mut |_| {})?;
+            Some(Known { language, fresh })
+        }
+    };
+    let training = TrainingRecord::beside(&model_path).map(|record| TrainingFacts {
+        steps: record.training.steps,
+        tokens: record.tokens,
+        losses: record.losses,
+        seconds: record.seconds,
+        settings: record.settings,
+    });
+    Ok(Ready {
+        model,
+        space,
+        known,
+        training,
+    })
+}
+
+/// Writes stories, one a line, unless the file holds them already.
+pub(crate) fn write_stories(
+    language: &Language,
+    seed: u64,
+    stories: usize,
+    path: &Path,
+) -> Result<(), RunError> {
+    let mut text = String::new();
+    for story in language.documents(seed, stories) {
+        text += &language.text(&story);
+        text.push('\n');
+    }
+    if std::fs::read_to_string(path).is_ok_and(|found| found == text) {
+        return Ok(());
+    }
+    write_file(path, |file| file.write_all(text.as_bytes())).map_err(|source| RunError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Refuses, before the model reads anything, contexts that the lenses could say nothing about.
 fn worth_measuring(options: &ReportOptions, draft: &Draft) -> Result<(), RunError> {
     let open = draft
@@ -209,7 +379,10 @@ fn worth_measuring(options: &ReportOptions, draft: &Draft) -> Result<(), RunErro
         return Ok(());
     }
     Err(RunError::Contexts {
-        path: options.corpus.corpus[0].clone(),
+        path: match &options.subject {
+            Subject::Given { corpus, .. } => corpus.corpus[0].clone(),
+            Subject::BuiltIn { .. } => PathBuf::from("the built-in language"),
+        },
         contexts: draft.rows(),
         order: options.order,
         open,
@@ -234,7 +407,8 @@ fn metric_page(
     options: &ReportOptions,
     space: &TextSpace,
     model: &LanguageModel,
-) -> Result<MetricPage, RunError> {
+    known: Option<&Known>,
+) -> Result<(MetricPage, Option<TrueMetric>), RunError> {
     let texts = prefix_texts(space, options.order + 1, options.texts)?;
     let corpus = texts.corpus_forest()?;
     let read = texts.model_forest(model)?;
@@ -256,12 +430,16 @@ fn metric_page(
             })
         })
         .collect::<Result<_, RunError>>()?;
-    Ok(MetricPage {
+    let exact = known
+        .map(|k| truth::metric(&k.language, &texts, &corpus, &read))
+        .transpose()?;
+    let page = MetricPage {
         texts: nodes,
         comparison,
         corpus_isometry: yoneda_isometry(&corpus.distances())?,
         model_isometry: yoneda_isometry(&read.distances())?,
-    })
+    };
+    Ok((page, exact))
 }
 
 fn information_page(
@@ -344,7 +522,7 @@ fn corpus_facts(space: &TextSpace, observation: &Observation) -> CorpusFacts {
     }
 }
 
-fn model_facts(model: &LanguageModel) -> ModelFacts {
+fn model_facts(model: &LanguageModel, training: Option<TrainingFacts>) -> ModelFacts {
     ModelFacts {
         name: model.origin().name.clone(),
         path: model.path().display().to_string(),
@@ -353,7 +531,7 @@ fn model_facts(model: &LanguageModel) -> ModelFacts {
         hidden_size: model.hidden_size(),
         vocab_size: model.vocab_size(),
         context_length: Some(model.context_length()).filter(|&l| l < usize::MAX),
-        training: None,
+        training,
     }
 }
 

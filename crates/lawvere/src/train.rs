@@ -152,6 +152,13 @@ pub struct TrainingRecord {
 impl TrainingRecord {
     /// The version of the format.
     pub const SCHEMA: &str = "lawvere-training/1";
+
+    /// The record in a checkpoint's folder, if the checkpoint was trained here.
+    pub fn beside(model: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(model.join(RECORD)).ok()?;
+        let record: Self = serde_json::from_str(&text).ok()?;
+        (record.schema == Self::SCHEMA).then_some(record)
+    }
 }
 
 /// A network on documents it did not learn from, read from their boundaries on.
@@ -347,8 +354,8 @@ impl Material {
                 let spoken = Language::stories(*words)?;
                 let seed = options.training.seed;
                 let documents = spoken.documents(seed, *stories);
-                // Seeds of users are small; this one is not.
-                let fresh = spoken.documents(!seed, held_out_count(documents.len()));
+                let count = held_out_count(documents.len());
+                let fresh = spoken.documents(fresh_seed(seed), count);
                 let name = format!("{stories} stories of the built-in language of {words} words");
                 if let Labels::Text { .. } = options.labels {
                     return Ok(Self {
@@ -425,7 +432,11 @@ impl Material {
                     None => {
                         // Evenly spread, the last of each stretch.
                         let count = held_out_count(self.documents.len());
-                        let stride = self.documents.len().checked_div(count).unwrap_or(usize::MAX);
+                        let stride = self
+                            .documents
+                            .len()
+                            .checked_div(count)
+                            .unwrap_or(usize::MAX);
                         let (out, learned): (Vec<_>, Vec<_>) = self
                             .documents
                             .iter()
@@ -519,7 +530,8 @@ impl Material {
 
     /// Unconstrained features know their contexts only: what is left of them is an Observation.
     fn write_observation(&self, trainer: &mut Trainer, folder: &Path) -> Result<(), RunError> {
-        let (Some((draft, space)), Some(states)) = (&self.contexts, trainer.context_states()) else {
+        let (Some((draft, space)), Some(states)) = (&self.contexts, trainer.context_states())
+        else {
             return Err(RunError::Usage("features need contexts".into()));
         };
         let head = Head {
@@ -567,7 +579,15 @@ fn mean(values: &[f64], symbols: &[usize]) -> (f64, f64) {
         .zip(symbols)
         .map(|(v, &s)| (v - mean * s as f64).powi(2))
         .sum();
-    (mean, (squares * n / (n - 1.0).max(1.0)).sqrt() / total as f64)
+    (
+        mean,
+        (squares * n / (n - 1.0).max(1.0)).sqrt() / total as f64,
+    )
+}
+
+/// The seed of stories that are not among those of `seed`: users' seeds are small, this one is not.
+pub(crate) fn fresh_seed(seed: u64) -> u64 {
+    !seed
 }
 
 fn held_out_count(documents: usize) -> usize {
@@ -732,8 +752,7 @@ fn check_destination(out: &Path) -> Result<(), RunError> {
 
 /// The record of a finished run with this identity and tokenizer.
 fn finished(out: &Path, run: &str, tokenizer: &str) -> Option<TrainingRecord> {
-    let text = std::fs::read_to_string(out.join(RECORD)).ok()?;
-    let record: TrainingRecord = serde_json::from_str(&text).ok()?;
+    let record = TrainingRecord::beside(out)?;
     let whole = out.join("model.safetensors").exists() || out.join(OBSERVATION).exists();
     let same = record.run_sha256 == run && record.tokenizer_sha256 == tokenizer;
     (whole && same).then_some(record)

@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use lawvere_core::{ContextBatch, Factored, Layer, NextToken, SparseRows};
+use lawvere_core::{Factored, Layer, NextToken, SparseRows};
 use lawvere_lm::LanguageModel;
 use lawvere_text::{ContextOptions, DocumentEnd, TextSpace};
 use lawvere_token::disk::{publish_folder, resolve, write_file};
@@ -14,7 +14,7 @@ use rand::seq::SliceRandom;
 
 use crate::ObserveError;
 use crate::observation::{
-    BlockSplit, Head, Info, Kind, Observation, Provenance, Rows, States, laws,
+    BlockSplit, Head, Info, Kind, Observation, Provenance, Rows, States, batch, laws,
 };
 use crate::positions::Positions;
 use crate::write::{
@@ -470,7 +470,7 @@ impl<'a> Observer<'a> {
         let Some(model) = self.model else {
             return Ok(None);
         };
-        let tokens = contexts(&draft.rows, 0..draft.rows())?.tokens();
+        let tokens = batch(&draft.rows, 0..draft.rows())?.tokens();
         let states = draft.rows() * model.hidden_size() * draft.layers.len();
         Ok(Some(Cost {
             tokens,
@@ -511,7 +511,7 @@ impl<'a> Observer<'a> {
             let total = draft.rows();
             for (shard, range) in shards(&draft.rows, total).into_iter().enumerate() {
                 if !partial.join(states_file(shard)).exists() {
-                    let states = model.encode(&contexts(&draft.rows, range.clone())?, &layers)?;
+                    let states = model.encode(&batch(&draft.rows, range.clone())?, &layers)?;
                     let named: Vec<_> = draft.layers.iter().copied().zip(&states).collect();
                     write_states(&partial, shard, &named)?;
                 }
@@ -550,7 +550,8 @@ impl<'a> Observer<'a> {
             Info::SCHEMA,
             draft.layers,
             // The identity is that of the weights; the configuration changes states too.
-            self.model.map(|m| (m.identity(), m.architecture(), m.document_end())),
+            self.model
+                .map(|m| (m.identity(), m.architecture(), m.document_end())),
             draft.info.provenance,
         )
         .into_bytes();
@@ -603,8 +604,8 @@ impl Observation {
             counts.indices().to_vec(),
             counts.values().to_vec(),
         );
-        let counts = wide
-            .map_err(|e| ObserveError::Option(format!("the draft is inconsistent: {e}")))?;
+        let counts =
+            wide.map_err(|e| ObserveError::Option(format!("the draft is inconsistent: {e}")))?;
         Ok(Self {
             info: Info {
                 vocab_size,
@@ -648,16 +649,6 @@ fn push_document(
         next = end + 1;
         start = next.saturating_sub(window / 2);
     }
-}
-
-fn contexts(rows: &Rows, range: Range<usize>) -> Result<ContextBatch, ObserveError> {
-    Ok(match rows {
-        Rows::Contexts { order, tokens } => {
-            let row = |i: usize| &tokens[i * order..(i + 1) * order];
-            ContextBatch::of_contexts(range.map(row))
-        }
-        Rows::Positions(p) => p.batch(range)?,
-    })
 }
 
 /// Ranges of rows that are written together; a window is never cut.

@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use lawvere_core::{HeadRef, ReadoutNorm, RowMatrix, ShapeError, SparseRows, sum};
+use lawvere_core::{
+    ContextBatch, HeadRef, KernelError, ReadoutNorm, RowMatrix, ShapeError, SparseRows, sum,
+};
 use lawvere_text::DocumentEnd;
 use lawvere_token::Tokenizer;
 use serde::{Deserialize, Serialize};
@@ -226,7 +229,11 @@ impl Observation {
             return Err(ShapeError::new("laws", expected, found));
         }
         let total = |values: &[f64]| sum(values.iter().copied());
-        if let Some(bad) = laws.rows().map(|r| total(r.1)).find(|t| (t - 1.0).abs() > 1e-9) {
+        if let Some(bad) = laws
+            .rows()
+            .map(|r| total(r.1))
+            .find(|t| (t - 1.0).abs() > 1e-9)
+        {
             return Err(ShapeError::new("a law's sum", 1, bad));
         }
         Ok(Self {
@@ -244,6 +251,14 @@ impl Observation {
             return exact.clone();
         }
         laws(&self.counts)
+    }
+
+    /// What the model read: one row an Observation's row, in order.
+    ///
+    /// # Errors
+    /// Positions that do not fit their windows.
+    pub fn context_batch(&self) -> Result<ContextBatch, KernelError> {
+        batch(&self.contexts, 0..self.rows())
     }
 
     /// The states of a layer as the head would read them: the last layer as it is, any other
@@ -313,6 +328,17 @@ impl Observation {
                 .collect::<Vec<_>>()
                 .join(" "),
         }
+    }
+}
+
+/// Rows `range` as contexts for a kernel.
+pub(crate) fn batch(rows: &Rows, range: Range<usize>) -> Result<ContextBatch, KernelError> {
+    match rows {
+        Rows::Contexts { order, tokens } => {
+            let row = |i: usize| &tokens[i * order..(i + 1) * order];
+            Ok(ContextBatch::of_contexts(range.map(row)))
+        }
+        Rows::Positions(p) => p.batch(range),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One step of training: loss, gradient, update.
 
-use lawvere_core::{RowMatrix, sum};
 use lawvere_core::vector::Real;
+use lawvere_core::{RowMatrix, sum};
 
 use crate::train::loss::{HeadGradient, Targets, cross_entropy};
 use crate::train::network::{Input, Network};

@@ -23,7 +23,10 @@ impl AfterSymbol {
             }
         }
         let (probabilities, beliefs) = reached.into_iter().map(normalised).unzip();
-        Self { probabilities, beliefs }
+        Self {
+            probabilities,
+            beliefs,
+        }
     }
 }
 
@@ -69,7 +72,10 @@ impl Machine {
         let same_symbol = all.chunk_by(|a, b| a.0 == b.0);
         same_symbol
             .map(|group| {
-                let masses = group.iter().map(|&(_, target, mass)| (target, mass)).collect();
+                let masses = group
+                    .iter()
+                    .map(|&(_, target, mass)| (target, mass))
+                    .collect();
                 let (probability, belief) = normalised(masses);
                 (group[0].0, probability, belief)
             })

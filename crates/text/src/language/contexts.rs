@@ -53,7 +53,11 @@ impl ExactContexts {
             let law: Vec<_> = outcomes.iter().copied().zip(law.iter().copied()).collect();
             let goes_on = sum(law.iter().filter(|l| l.0 != end).map(|l| l.1));
             if let Some(law) = within_story(law, end) {
-                found.push((self.context(i).to_vec(), self.probabilities[i] * goes_on, law));
+                found.push((
+                    self.context(i).to_vec(),
+                    self.probabilities[i] * goes_on,
+                    law,
+                ));
             }
         }
         Self::of(self.order, self.laws.ncols(), found)
@@ -94,7 +98,12 @@ impl Language {
             let law = (0..).zip(after.probabilities.iter().copied()).collect();
             return Ok(ExactContexts::of(0, outcomes, vec![(Vec::new(), 1.0, law)]));
         }
-        let search = Search { language: self, order, limit, count: &count };
+        let search = Search {
+            language: self,
+            order,
+            limit,
+            count: &count,
+        };
         let found: Vec<Result<Vec<Found>, TextError>> = (0..self.vocab_size())
             .into_par_iter()
             .map(|first| {

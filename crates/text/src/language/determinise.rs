@@ -54,7 +54,9 @@ pub(crate) fn determinise(phrases: &Phrases) -> Result<Machine, TextError> {
         rests: vec![(0, NOTHING, 0)],
         rest_ids: HashMap::new(),
         known_needs: HashMap::new(),
-        variable_needs: (0..phrases.class_of.len()).map(|v| phrases.needs_of(v)).collect(),
+        variable_needs: (0..phrases.class_of.len())
+            .map(|v| phrases.needs_of(v))
+            .collect(),
         same: HashMap::new(),
         configurations: HashMap::new(),
         list: Vec::new(),
@@ -104,7 +106,10 @@ pub(crate) fn determinise(phrases: &Phrases) -> Result<Machine, TextError> {
 }
 
 fn key(belief: &[(u32, f64)]) -> Vec<(u32, u64)> {
-    belief.iter().map(|&(c, p)| (c, (p * PARTS).round() as u64)).collect()
+    belief
+        .iter()
+        .map(|&(c, p)| (c, (p * PARTS).round() as u64))
+        .collect()
 }
 
 impl Determiniser<'_> {
@@ -129,7 +134,10 @@ impl Determiniser<'_> {
                 kept.push((variable, self.representative(variable, needed, entry)));
             }
         }
-        let configuration = Configuration { rest, bindings: kept };
+        let configuration = Configuration {
+            rest,
+            bindings: kept,
+        };
         if let Some(&id) = self.configurations.get(&configuration) {
             return id;
         }
@@ -144,14 +152,18 @@ impl Determiniser<'_> {
         let first = self.same.entry((variable, needed)).or_insert_with(|| {
             let class = &phrases.classes[phrases.class_of[variable as usize]];
             let agreements = phrases.agreements.iter().enumerate();
-            let forms: Vec<usize> =
-                agreements.filter(|(i, _)| needed >> i & 1 == 1).map(|(_, a)| a.1).collect();
+            let forms: Vec<usize> = agreements
+                .filter(|(i, _)| needed >> i & 1 == 1)
+                .map(|(_, a)| a.1)
+                .collect();
             let mut first = HashMap::new();
             let said = |e: usize| -> Vec<PhraseId> {
                 forms.iter().map(|&form| class.texts[form][e]).collect()
             };
             let entries = 0..class.probabilities.len();
-            entries.map(|e| *first.entry(said(e)).or_insert(e as u32)).collect()
+            entries
+                .map(|e| *first.entry(said(e)).or_insert(e as u32))
+                .collect()
         });
         first[entry as usize]
     }
@@ -175,7 +187,10 @@ impl Determiniser<'_> {
                 out.push((*word, weight, next));
             }
             Phrase::Seq(parts) => {
-                let rest = parts.iter().rev().fold(then, |then, &part| self.rest(part, then));
+                let rest = parts
+                    .iter()
+                    .rev()
+                    .fold(then, |then, &part| self.rest(part, then));
                 self.walk(rest, bindings, weight, out);
             }
             Phrase::Choice(choices) => {
@@ -187,8 +202,11 @@ impl Determiniser<'_> {
             &Phrase::Bind { variable, form } => {
                 let class = &phrases.classes[phrases.class_of[variable]];
                 let variable = variable as u32;
-                let mut bound: Vec<_> =
-                    bindings.iter().copied().filter(|b| b.0 != variable).collect();
+                let mut bound: Vec<_> = bindings
+                    .iter()
+                    .copied()
+                    .filter(|b| b.0 != variable)
+                    .collect();
                 let at = bound.partition_point(|b| b.0 < variable);
                 bound.insert(at, (variable, 0));
                 for (entry, probability) in class.probabilities.iter().enumerate() {

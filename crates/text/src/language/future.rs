@@ -3,10 +3,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lawvere_core::{CompensatedSum, stoch, sum};
 use rayon::prelude::*;
 
+use super::Language;
 use super::belief::Belief;
 use super::kernel::{Reading, TrueKernel};
 use super::machine::Machine;
-use super::Language;
 use crate::TextError;
 
 /// Sequences of tokens beyond which a joint law is refused.
@@ -26,7 +26,14 @@ impl TrueKernel<'_> {
         let belief = self.belief(context)?;
         let mut futures = Vec::new();
         let mut tokens = Vec::with_capacity(k);
-        extend(&self.language.machine, &belief, k, 1.0, &mut tokens, &mut futures)?;
+        extend(
+            &self.language.machine,
+            &belief,
+            k,
+            1.0,
+            &mut tokens,
+            &mut futures,
+        )?;
         Ok(futures)
     }
 
@@ -64,7 +71,8 @@ impl Language {
     ///
     /// *Source:* Shannon, *Prediction and entropy of printed English* (1951), equation 1.
     pub fn conditional_entropies(&self, order: usize) -> Result<Vec<f64>, TextError> {
-        self.kernel(Reading::LastTokens).future_entropies(&[], order + 1)
+        self.kernel(Reading::LastTokens)
+            .future_entropies(&[], order + 1)
     }
 
     /// The expected entropies of the `k` tokens ahead, each given those before it.
@@ -98,7 +106,9 @@ impl Language {
             .collect();
         for of_branch in of_branches {
             let parts = of_branch?;
-            sums.iter_mut().zip(parts).for_each(|(sum, part)| sum.add(part.value()));
+            sums.iter_mut()
+                .zip(parts)
+                .for_each(|(sum, part)| sum.add(part.value()));
         }
         Ok(sums.into_iter().map(CompensatedSum::value).collect())
     }

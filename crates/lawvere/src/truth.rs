@@ -1,0 +1,142 @@
+//! The lenses once more, with the exact kernel of the language in the place of the corpus's counts.
+
+use lawvere_core::{ContextBatch, SparseRows, sum};
+use lawvere_geometry::{Supports, collapse, log_odds, spectrum};
+use lawvere_information::{
+    Likelihood, context_information, layer_readings, likelihood, loss_by_prefix_length,
+    mean_over_documents,
+};
+use lawvere_metric::{PrefixForest, compare};
+use lawvere_observe::Observation;
+use lawvere_report::{LanguageFacts, TrueGeometry, TrueInformation, TrueMetric};
+use lawvere_text::{Language, Reading};
+
+use crate::{PrefixTexts, RunError};
+
+pub(crate) fn facts(language: &Language) -> LanguageFacts {
+    LanguageFacts {
+        name: "built-in stories".into(),
+        words: language.vocab_size(),
+        states: language.state_count(),
+        transitions: language.transition_count(),
+        entropy_rate: language.entropy_rate(),
+        symbols_per_document: language.symbols_per_story(),
+        identity: language.identity().into(),
+    }
+}
+
+/// Exact distances: a text may stand anywhere in a story, as in the corpus's counts.
+pub(crate) fn metric(
+    language: &Language,
+    texts: &PrefixTexts,
+    corpus: &PrefixForest,
+    model: &PrefixForest,
+) -> Result<TrueMetric, RunError> {
+    let exact = texts.model_forest(&language.kernel(Reading::LastTokens))?;
+    Ok(TrueMetric {
+        distances: (0..exact.len()).map(|i| exact.edge_distance(i)).collect(),
+        corpus: compare(corpus, &exact, &texts.counts)?,
+        model: compare(&exact, model, &texts.counts)?,
+    })
+}
+
+/// The contexts of an Observation with their exact laws: what follows these tokens, whatever stands
+/// before them.
+pub(crate) fn contexts(
+    language: &Language,
+    observation: &Observation,
+) -> Result<Observation, RunError> {
+    let laws = language
+        .kernel(Reading::LastTokens)
+        .laws(&observation.context_batch()?)?;
+    Ok(observation.with_laws(widen(laws, observation.counts.ncols())?)?)
+}
+
+/// The same rows over the outcomes of an Observation, which may have more.
+fn widen(laws: SparseRows<f64>, columns: usize) -> Result<SparseRows<f64>, RunError> {
+    SparseRows::from_parts(
+        columns,
+        laws.indptr().to_vec(),
+        laws.indices().to_vec(),
+        laws.values().to_vec(),
+    )
+    .map_err(|e| RunError::Report(format!("the exact laws do not fit the observation: {e}")))
+}
+
+pub(crate) fn geometry(
+    observation: &Observation,
+    exact: &Observation,
+    (rank, concepts): (usize, usize),
+    seed: u64,
+) -> Result<TrueGeometry, RunError> {
+    let supports = Supports::new(exact)?;
+    let laws = exact.laws();
+    let unseen = |row: usize| {
+        let (seen, _) = observation.counts.row(row);
+        let (tokens, law) = laws.row(row);
+        let missing = tokens.iter().zip(law);
+        let missing = missing.filter(|(t, _)| seen.binary_search(t).is_err());
+        sum(missing.map(|(_, p)| *p))
+    };
+    Ok(TrueGeometry {
+        summary: supports.summary(exact, seed),
+        seen: observation.counts.nnz(),
+        unseen_mass: sum((0..exact.rows()).map(|row| exact.weights[row] * unseen(row))),
+        spectrum: spectrum(&supports, exact, rank, concepts, seed)?,
+        collapse: collapse(exact, &supports, seed)?,
+        log_odds: log_odds(exact, seed)?,
+    })
+}
+
+pub(crate) fn information(
+    language: &Language,
+    observation: &Observation,
+    exact: &Observation,
+    positions: &Observation,
+    running: &Likelihood,
+    seed: u64,
+) -> Result<TrueInformation, RunError> {
+    let exact_laws = exact.laws();
+    let sampled = observation.laws();
+    let divergence = |row: usize| {
+        let (tokens, law) = exact_laws.row(row);
+        let (seen, shares) = sampled.row(row);
+        sum(seen.iter().zip(shares).map(|(token, p)| {
+            let found = tokens.binary_search(token);
+            let q = found.map_or(0.0, |k| law[k]);
+            p * (p / q).ln()
+        }))
+    };
+    let readings = layer_readings(exact, seed, &mut |_| {})?;
+    let batch: ContextBatch = positions.context_batch()?;
+    let laws = language.kernel(Reading::FullPrefix).laws(&batch)?;
+    let losses: Vec<f64> = (0..positions.rows())
+        .map(|row| {
+            // A position has one next token.
+            let next = positions.counts.row(row).0[0];
+            let (tokens, law) = laws.row(row);
+            let found = tokens.binary_search(&next);
+            -found.map_or(0.0, |k| law[k]).ln()
+        })
+        .collect();
+    let gaps: Vec<f64> = running
+        .rows
+        .iter()
+        .zip(&losses)
+        .map(|(model, exact)| model.cross_entropy - exact)
+        .collect();
+    let (running_loss, running_loss_error) = mean_over_documents(positions, &losses)?;
+    let (gap, gap_error) = mean_over_documents(positions, &gaps)?;
+    Ok(TrueInformation {
+        likelihood: likelihood(exact, seed)?,
+        sampling_divergence: sum((0..exact.rows()).map(|row| exact.weights[row] * divergence(row))),
+        information: context_information(exact),
+        readings: readings.iter().map(|r| r.cross_entropy).collect(),
+        running_loss,
+        running_loss_error,
+        gap,
+        gap_error,
+        by_length: loss_by_prefix_length(positions, &losses)?,
+        gap_by_length: loss_by_prefix_length(positions, &gaps)?,
+    })
+}
