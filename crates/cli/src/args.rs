@@ -262,7 +262,7 @@ pub struct ReportArgs {
     model: Option<PathBuf>,
     #[command(flatten)]
     story: StoryArgs,
-    /// Built-in language: updates of the decoder [default: 500]
+    /// Built-in language: updates of the decoder [default: 1600]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "corpus")]
     steps: Option<u64>,
     /// The folder to fill: report.html, report.json, data/*.csv, and the index, the observations and

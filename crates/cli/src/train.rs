@@ -16,13 +16,13 @@ use crate::output::Screen;
 
 /// What `lawvere report` trains on the built-in language, and `lawvere train` unless it is told
 /// otherwise: about half a minute on two cores.
-const STEPS: u64 = 500;
-const BATCH: usize = 32;
+const STEPS: u64 = 1600;
+const BATCH: usize = 16;
 const WINDOW: usize = 64;
 const LAYERS: usize = 3;
-const WIDTH: usize = 96;
+const WIDTH: usize = 64;
 const HEADS: usize = 4;
-const RATE: f64 = 0.003;
+const RATE: f64 = 0.006;
 const WARMUP: u64 = 20;
 const FINAL_RATE: f64 = 0.05;
 
@@ -119,7 +119,7 @@ pub struct TrainingArgs {
     /// Updates in all
     #[arg(long, default_value_t = STEPS, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Windows a step (or, with soft labels, contexts a step) [default: 32; soft labels: all]
+    /// Windows a step (or, with soft labels, contexts a step) [default: 16; soft labels: all]
     #[arg(long, value_parser = positive)]
     batch: Option<usize>,
     /// Tokens of a window of running text
@@ -128,7 +128,7 @@ pub struct TrainingArgs {
     /// How gradients become steps
     #[arg(long, value_enum, default_value = "adamw")]
     optimizer: OptimizerArg,
-    /// The learning rate after the warm-up [default: 0.003; sgd and gd: 0.5]
+    /// The learning rate after the warm-up [default: 0.006; sgd and gd: 0.5]
     #[arg(long)]
     learning_rate: Option<f64>,
     /// Momentum of sgd

@@ -1,9 +1,11 @@
 //! The command as a user meets it: what it makes, and what it says to bad input.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
+use std::path::{Path, PathBuf};
+
+use common::{fail, folder_with, lawvere, succeed};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -17,56 +19,6 @@ fn model() -> String {
         "the sample model is missing; run scripts/fetch-sample.sh"
     );
     path.to_str().unwrap().to_owned()
-}
-
-fn lawvere(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lawvere"))
-        .current_dir(folder)
-        .args(args)
-        .output()
-        .unwrap()
-}
-
-fn succeed(folder: &Path, args: &[&str]) -> String {
-    let output = lawvere(folder, args);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{args:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs a command that must fail with `status` and one line on standard error that names everything
-/// in `wanted`; nothing may be left under the names in `absent`.
-fn fail(folder: &Path, args: &[&str], status: i32, wanted: &[&str], absent: &[&str]) {
-    let output = lawvere(folder, &[args, &["--quiet"]].concat());
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(status), "{args:?}: {errors}");
-    if status == 1 {
-        assert_eq!(errors.trim_end().lines().count(), 1, "{args:?}: {errors}");
-    }
-    for word in wanted {
-        assert!(
-            errors.contains(word),
-            "{args:?}: `{word}` is not in: {errors}"
-        );
-    }
-    assert!(
-        output.stdout.is_empty(),
-        "{args:?}: a failed run printed a result"
-    );
-    for name in absent {
-        assert!(
-            !folder.join(name).exists(),
-            "{args:?}: {name} was left behind"
-        );
-    }
-}
-
-fn folder_with(files: &[(&str, &[u8])]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, bytes) in files {
-        std::fs::write(folder.path().join(name), bytes).unwrap();
-    }
-    folder
 }
 
 #[test]

@@ -59,7 +59,12 @@ impl RunError {
             self,
             Self::Usage(_)
                 | Self::Observe(ObserveError::Option(_) | ObserveError::Destination { .. })
-                | Self::Text(TextError::Option { .. } | TextError::Destination { .. })
+                | Self::Text(
+                    TextError::Option { .. }
+                        | TextError::Destination { .. }
+                        | TextError::LanguageSize { .. }
+                )
+                | Self::Lm(LmError::Training(_))
         )
     }
 }

@@ -212,8 +212,8 @@ const FILES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
 ];
-/// What an interruption loses at most.
-const SAVE_EVERY: Duration = Duration::from_secs(10);
+/// How often the state is written, unless writing takes more than a twentieth of that.
+const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// One document in so many is kept from training, 500 at most.
 const HELD_OUT_SHARE: usize = 20;
 const HELD_OUT_MOST: usize = 500;
@@ -222,7 +222,7 @@ const HELD_OUT_MOST: usize = 500;
 /// [`LanguageModel::open`](lawvere_lm::LanguageModel::open) reads, or, of unconstrained features, an
 /// Observation in `out/observation`; beside it `training.json`.
 ///
-/// While it goes on, its state is in `out.partial`, written every ten seconds; the same run begun
+/// While it goes on, its state is in `out.partial`, written every other second; the same run begun
 /// again goes on from there, bit for bit.
 ///
 /// # Errors
@@ -310,21 +310,23 @@ fn run_steps(
         on_event(Event::Estimate {
             tokens: left * trainer.tokens_a_step(),
             seconds: operations / (0.35 * operations_per_second()),
-            memory: 6 * weights,
-            disk: 3 * weights,
+            memory: trainer.memory(),
+            disk: 4 * weights,
         });
         on_event(Event::Part(format!("training: {left} steps")));
     }
     let start = Instant::now();
-    let mut saved = start;
+    let (mut saved, mut pause) = (start, SAVE_EVERY);
     while trainer.step()?.is_some() {
         on_event(Event::Progress {
             done: trainer.losses().len(),
             total,
         });
-        if saved.elapsed() > SAVE_EVERY {
+        if saved.elapsed() > pause {
+            let writing = Instant::now();
             trainer.save(state)?;
             saved = Instant::now();
+            pause = SAVE_EVERY.max(20 * writing.elapsed());
         }
     }
     let seconds = start.elapsed().as_secs_f64();

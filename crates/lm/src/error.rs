@@ -28,6 +28,10 @@ pub enum LmError {
     },
     #[error("training: {0}")]
     Training(String),
+    #[error(
+        "the loss is {loss} at step {step}: the run has diverged; take a smaller learning rate than {rate}, or a smaller limit to the gradient's length"
+    )]
+    Diverged { loss: f64, step: usize, rate: f64 },
     #[error(transparent)]
     Token(#[from] TokenError),
 }

@@ -193,6 +193,32 @@ impl Trainer {
         6.0 * parameters * rows
     }
 
+    /// Bytes that a step holds, about: parameters, gradient and moments, what the forward pass leaves
+    /// for the backward pass, and a block of logits.
+    pub fn memory(&self) -> u64 {
+        let copies = 2 + self.training.optimizer.moments();
+        let floats_a_token = match &self.architecture {
+            Architecture::Decoder(c) => {
+                let qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
+                let block =
+                    4 * c.hidden_size + qkv + c.heads * (c.head_dim + 1) + 3 * c.feed_forward_size;
+                (c.layers + 2) * block
+            }
+            Architecture::Lstm(c) => (8 * c.layers + 6) * c.hidden_size,
+            Architecture::Mlp(c) => {
+                3 * (c.order * c.embedding_size + c.hidden_sizes.iter().sum::<usize>())
+            }
+            Architecture::Features(c) => 3 * c.dim,
+        };
+        let rows = match &self.architecture {
+            Architecture::Features(c) => c.contexts,
+            _ => self.task.tokens_a_step(),
+        };
+        let logits = rows.min(1024) * self.architecture.vocab_size();
+        let floats = copies * self.architecture.parameters() + rows * floats_a_token + logits;
+        4 * floats as u64
+    }
+
     /// Makes one step and returns the loss before it; `None` once all steps are made.
     ///
     /// # Errors
@@ -212,11 +238,11 @@ impl Trainer {
         } = self.learner.step(self.draw.batch(), rule);
         let loss = cross_entropy + penalty;
         if !loss.is_finite() {
-            return Err(LmError::Training(format!(
-                "the loss is {loss} at step {}: the run has diverged; take a smaller learning rate than {}, or a shorter gradient",
-                step + 1,
-                self.training.learning_rate
-            )));
+            return Err(LmError::Diverged {
+                loss,
+                step: self.losses.len() + 1,
+                rate: self.training.learning_rate,
+            });
         }
         self.losses.push(loss);
         Ok(Some(loss))
