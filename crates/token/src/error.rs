@@ -27,7 +27,9 @@ pub enum TokenError {
     Decode(String),
     #[error("a word vocabulary needs at least one word")]
     NoWords,
-    #[error("`{word}` cannot be a word of a vocabulary: words are different, and without white space")]
+    #[error(
+        "`{word}` cannot be a word of a vocabulary: words are different, and without white space"
+    )]
     Word { word: String },
 }
 

@@ -1,15 +1,12 @@
 use std::collections::HashMap;
 
+use super::belief::{BeliefKey, belief_key};
 use super::machine::Machine;
 use super::phrase::{Needs, Phrase, PhraseId, Phrases};
 use crate::TextError;
 
 /// States beyond which a grammar is refused.
 const MAX_STATES: usize = 2_000_000;
-/// Beliefs whose probabilities agree to this many parts are one state. Weights are given with a
-/// few digits, so different beliefs differ by far more, and equal ones by rounding only.
-const PARTS: f64 = (1u64 << 40) as f64;
-
 type RestId = u32;
 /// The end of a story: nothing is left.
 const NOTHING: RestId = 0;
@@ -54,7 +51,9 @@ pub(crate) fn determinise(phrases: &Phrases) -> Result<Machine, TextError> {
         rests: vec![(0, NOTHING, 0)],
         rest_ids: HashMap::new(),
         known_needs: HashMap::new(),
-        variable_needs: (0..phrases.class_of.len()).map(|v| phrases.needs_of(v)).collect(),
+        variable_needs: (0..phrases.class_of.len())
+            .map(|v| phrases.needs_of(v))
+            .collect(),
         same: HashMap::new(),
         configurations: HashMap::new(),
         list: Vec::new(),
@@ -62,7 +61,7 @@ pub(crate) fn determinise(phrases: &Phrases) -> Result<Machine, TextError> {
     let rest = run.rest(phrases.story, NOTHING);
     let start = run.configuration(rest, &[]);
     let mut beliefs = vec![vec![(start, 1.0)]];
-    let mut states: HashMap<Vec<(u32, u64)>, u32> = HashMap::from([(key(&beliefs[0]), 0)]);
+    let mut states: HashMap<BeliefKey, u32> = HashMap::from([(belief_key(&beliefs[0]), 0)]);
     let mut rows = Vec::new();
     let mut steps = Vec::new();
     let mut at = 0;
@@ -84,7 +83,7 @@ pub(crate) fn determinise(phrases: &Phrases) -> Result<Machine, TextError> {
             let belief: Vec<(u32, f64)> = same
                 .map(|s| (s[0].2, s.iter().map(|s| s.1).sum::<f64>() / total))
                 .collect();
-            let next = *states.entry(key(&belief)).or_insert_with(|| {
+            let next = *states.entry(belief_key(&belief)).or_insert_with(|| {
                 beliefs.push(belief);
                 beliefs.len() as u32 - 1
             });
@@ -101,10 +100,6 @@ pub(crate) fn determinise(phrases: &Phrases) -> Result<Machine, TextError> {
         }
     }
     Ok(Machine::new(rows, run.end))
-}
-
-fn key(belief: &[(u32, f64)]) -> Vec<(u32, u64)> {
-    belief.iter().map(|&(c, p)| (c, (p * PARTS).round() as u64)).collect()
 }
 
 impl Determiniser<'_> {
@@ -129,7 +124,10 @@ impl Determiniser<'_> {
                 kept.push((variable, self.representative(variable, needed, entry)));
             }
         }
-        let configuration = Configuration { rest, bindings: kept };
+        let configuration = Configuration {
+            rest,
+            bindings: kept,
+        };
         if let Some(&id) = self.configurations.get(&configuration) {
             return id;
         }
@@ -144,14 +142,18 @@ impl Determiniser<'_> {
         let first = self.same.entry((variable, needed)).or_insert_with(|| {
             let class = &phrases.classes[phrases.class_of[variable as usize]];
             let agreements = phrases.agreements.iter().enumerate();
-            let forms: Vec<usize> =
-                agreements.filter(|(i, _)| needed >> i & 1 == 1).map(|(_, a)| a.1).collect();
+            let forms: Vec<usize> = agreements
+                .filter(|(i, _)| needed >> i & 1 == 1)
+                .map(|(_, a)| a.1)
+                .collect();
             let mut first = HashMap::new();
             let said = |e: usize| -> Vec<PhraseId> {
                 forms.iter().map(|&form| class.texts[form][e]).collect()
             };
             let entries = 0..class.probabilities.len();
-            entries.map(|e| *first.entry(said(e)).or_insert(e as u32)).collect()
+            entries
+                .map(|e| *first.entry(said(e)).or_insert(e as u32))
+                .collect()
         });
         first[entry as usize]
     }
@@ -175,7 +177,10 @@ impl Determiniser<'_> {
                 out.push((*word, weight, next));
             }
             Phrase::Seq(parts) => {
-                let rest = parts.iter().rev().fold(then, |then, &part| self.rest(part, then));
+                let rest = parts
+                    .iter()
+                    .rev()
+                    .fold(then, |then, &part| self.rest(part, then));
                 self.walk(rest, bindings, weight, out);
             }
             Phrase::Choice(choices) => {
@@ -187,8 +192,11 @@ impl Determiniser<'_> {
             &Phrase::Bind { variable, form } => {
                 let class = &phrases.classes[phrases.class_of[variable]];
                 let variable = variable as u32;
-                let mut bound: Vec<_> =
-                    bindings.iter().copied().filter(|b| b.0 != variable).collect();
+                let mut bound: Vec<_> = bindings
+                    .iter()
+                    .copied()
+                    .filter(|b| b.0 != variable)
+                    .collect();
                 let at = bound.partition_point(|b| b.0 < variable);
                 bound.insert(at, (variable, 0));
                 for (entry, probability) in class.probabilities.iter().enumerate() {

@@ -125,7 +125,10 @@ impl Grammar {
                 in_class = Some(true);
             } else if let Some((name, rest)) = declaration(line, "rule ") {
                 if !rest.trim().is_empty() {
-                    return Err(wrong(number, "a rule's alternatives begin on the next line"));
+                    return Err(wrong(
+                        number,
+                        "a rule's alternatives begin on the next line",
+                    ));
                 }
                 grammar.rules.push(Rule {
                     name: name.to_owned(),
@@ -148,8 +151,14 @@ impl Grammar {
     }
 
     fn check(&self) -> Result<(), TextError> {
-        let classes = self.classes.iter().map(|c| (&c.name, c.line, c.entries.is_empty()));
-        let rules = self.rules.iter().map(|r| (&r.name, r.line, r.alternatives.is_empty()));
+        let classes = self
+            .classes
+            .iter()
+            .map(|c| (&c.name, c.line, c.entries.is_empty()));
+        let rules = self
+            .rules
+            .iter()
+            .map(|r| (&r.name, r.line, r.alternatives.is_empty()));
         let mut seen = BTreeSet::new();
         for (name, line, empty) in classes.chain(rules) {
             if !seen.insert(name) {
@@ -188,8 +197,16 @@ impl Grammar {
     }
 
     fn marked(&self) -> Vec<(u8, usize)> {
-        let entries = self.classes.iter().flat_map(|c| &c.entries).map(|e| (e.tier, e.line));
-        let lines = self.rules.iter().flat_map(|r| &r.alternatives).map(|a| (a.tier, a.line));
+        let entries = self
+            .classes
+            .iter()
+            .flat_map(|c| &c.entries)
+            .map(|e| (e.tier, e.line));
+        let lines = self
+            .rules
+            .iter()
+            .flat_map(|r| &r.alternatives)
+            .map(|a| (a.tier, a.line));
         let mut marked: Vec<_> = entries.chain(lines).filter(|m| m.0 > 0).collect();
         marked.sort_unstable();
         marked
@@ -200,7 +217,11 @@ impl Grammar {
         let class = find(&mut self.classes, |c| c.name == class)
             .ok_or_else(|| wrong(1, format!("there is no class `{class}`")))?;
         let line = class.line;
-        class.entries.push(Entry { tier: 0, line, texts });
+        class.entries.push(Entry {
+            tier: 0,
+            line,
+            texts,
+        });
         Ok(())
     }
 
@@ -215,7 +236,11 @@ impl Grammar {
         let mut open = vec!["story"];
         while let Some(name) = open.pop() {
             let rule = self.rules.iter().find(|r| r.name == name);
-            for item in rule.iter().flat_map(|r| &r.alternatives).flat_map(|a| &a.items) {
+            for item in rule
+                .iter()
+                .flat_map(|r| &r.alternatives)
+                .flat_map(|a| &a.items)
+            {
                 match item {
                     Item::Word(word) => {
                         words.insert(word.as_str());
@@ -225,7 +250,11 @@ impl Grammar {
                             open.push(rule);
                         }
                     }
-                    Item::Bind { variable, class, form } => {
+                    Item::Bind {
+                        variable,
+                        class,
+                        form,
+                    } => {
                         said.insert((Err(class.as_str()), form.as_str()));
                         if let Some(variable) = variable {
                             class_of.insert(variable.as_str(), class.as_str());
@@ -271,7 +300,10 @@ fn tier(line: &str, number: usize) -> Result<(u8, &str), TextError> {
     let (tier, rest) = marked.split_once(' ').unwrap_or((marked, ""));
     match tier.parse() {
         Ok(tier) if tier > 0 => Ok((tier, rest.trim())),
-        _ => Err(wrong(number, format!("`@{tier}`: a tier is a number from 1 to 255"))),
+        _ => Err(wrong(
+            number,
+            format!("`@{tier}`: a tier is a number from 1 to 255"),
+        )),
     }
 }
 
@@ -283,50 +315,86 @@ fn entry(line: &str, number: usize, forms: usize) -> Result<Entry, TextError> {
         let problem = format!("an entry of this class is {forms} texts with `|` between them");
         return Err(wrong(number, problem));
     }
-    Ok(Entry { tier, line: number, texts })
+    Ok(Entry {
+        tier,
+        line: number,
+        texts,
+    })
 }
 
 fn alternative(line: &str, number: usize) -> Result<Alternative, TextError> {
     let (tier, line) = tier(line, number)?;
     let (weight, text) = line.split_once(' ').unwrap_or((line, ""));
-    let weight = weight.parse::<f64>().ok().filter(|w| w.is_finite() && *w > 0.0);
+    let weight = weight
+        .parse::<f64>()
+        .ok()
+        .filter(|w| w.is_finite() && *w > 0.0);
     let Some(weight) = weight else {
-        return Err(wrong(number, "an alternative begins with its weight, a positive number"));
+        return Err(wrong(
+            number,
+            "an alternative begins with its weight, a positive number",
+        ));
     };
     let text = text.trim();
     if text.is_empty() {
-        return Err(wrong(number, "an alternative without text; the empty one is written `-`"));
+        return Err(wrong(
+            number,
+            "an alternative without text; the empty one is written `-`",
+        ));
     }
     let words = text.split_whitespace().filter(|_| text != "-");
-    let items = words.map(|word| item(word, number)).collect::<Result<_, _>>()?;
-    Ok(Alternative { weight, tier, line: number, items })
+    let items = words
+        .map(|word| item(word, number))
+        .collect::<Result<_, _>>()?;
+    Ok(Alternative {
+        weight,
+        tier,
+        line: number,
+        items,
+    })
 }
 
 fn item(word: &str, number: usize) -> Result<Item, TextError> {
     let Some(inside) = word.strip_prefix('<') else {
         return Ok(Item::Word(word.to_owned()));
     };
-    let inside = inside
-        .strip_suffix('>')
-        .ok_or_else(|| wrong(number, format!("`{word}` has no closing `>` before the space")))?;
+    let inside = inside.strip_suffix('>').ok_or_else(|| {
+        wrong(
+            number,
+            format!("`{word}` has no closing `>` before the space"),
+        )
+    })?;
     let formed = |text: &str| {
         let (of, form) = text.split_once('.').ok_or_else(|| {
-            wrong(number, format!("`{word}` names no form; write `<x=class.form>`"))
+            wrong(
+                number,
+                format!("`{word}` names no form; write `<x=class.form>`"),
+            )
         })?;
         Ok::<_, TextError>((of.to_owned(), form.to_owned()))
     };
     if let Some((variable, chosen)) = inside.split_once('=') {
         let (class, form) = formed(chosen)?;
         let variable = (!variable.is_empty()).then(|| variable.to_owned());
-        return Ok(Item::Bind { variable, class, form });
+        return Ok(Item::Bind {
+            variable,
+            class,
+            form,
+        });
     }
     if let Some((rule, again)) = inside.split_once('*') {
-        let again = again.parse::<f64>().ok().filter(|p| *p > 0.0 && *p <= MAX_AGAIN);
+        let again = again
+            .parse::<f64>()
+            .ok()
+            .filter(|p| *p > 0.0 && *p <= MAX_AGAIN);
         let again = again.ok_or_else(|| {
             let problem = format!("`{word}`: a repetition's probability is in (0, {MAX_AGAIN}]");
             wrong(number, problem)
         })?;
-        return Ok(Item::Repeat { rule: rule.to_owned(), again });
+        return Ok(Item::Repeat {
+            rule: rule.to_owned(),
+            again,
+        });
     }
     if inside.contains('.') {
         let (variable, form) = formed(inside)?;
@@ -366,8 +434,18 @@ mod tests {
     fn a_cut_keeps_unmarked_lines_and_lower_tiers_first() {
         let text = "class c: f\n a\n @2 b\n @1 d\nrule story:\n 1 <=c.f> x\n @1 1 y";
         let grammar = Grammar::parse(text).unwrap();
-        let words = |k| grammar.cut(k).words().into_iter().collect::<Vec<_>>().join(" ");
-        assert_eq!([0, 1, 2, 3].map(words), ["a x", "a d x", "a d x y", "a b d x y"]);
+        let words = |k| {
+            grammar
+                .cut(k)
+                .words()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            [0, 1, 2, 3].map(words),
+            ["a x", "a d x", "a d x y", "a b d x y"]
+        );
         assert_eq!(grammar.optional_lines(), 3);
     }
 }

@@ -88,7 +88,8 @@ impl<'a> TrueKernel<'a> {
     /// story (and those after it, if it holds ends) beginning with them. 0 for tokens that cannot
     /// follow each other.
     pub fn context_probability(&self, context: &[u32]) -> f64 {
-        self.read(context).map_or(0.0, |(probability, _)| probability)
+        self.read(context)
+            .map_or(0.0, |(probability, _)| probability)
     }
 
     /// What is known after all tokens of a context, with the context's probability.
@@ -111,7 +112,9 @@ impl<'a> TrueKernel<'a> {
     pub(super) fn belief(&self, context: &[u32]) -> Result<Belief, TextError> {
         Ok(match self.read(context)?.1 {
             Known::State(belief) => belief,
-            Known::Nothing => (0..).zip(self.language.stationary.iter().copied()).collect(),
+            Known::Nothing => (0..)
+                .zip(self.language.stationary.iter().copied())
+                .collect(),
         })
     }
 
@@ -161,7 +164,11 @@ impl<'a> TrueKernel<'a> {
 
     fn impossible(&self, context: &[u32]) -> TextError {
         let shown = &context[context.len().saturating_sub(SHOWN_TOKENS)..];
-        let more = if shown.len() < context.len() { "... " } else { "" };
+        let more = if shown.len() < context.len() {
+            "... "
+        } else {
+            ""
+        };
         let reading = match self.reading {
             Reading::FullPrefix => "no story begins with",
             Reading::LastTokens => "no stories hold",
@@ -180,8 +187,9 @@ impl<'a> TrueKernel<'a> {
         let mut row = 0;
         let mut start = 0;
         while start < batch.len() {
-            let windows: Vec<Window<'_>> =
-                (start..batch.len().min(start + BLOCK_WINDOWS)).map(|i| batch.window(i)).collect();
+            let windows: Vec<Window<'_>> = (start..batch.len().min(start + BLOCK_WINDOWS))
+                .map(|i| batch.window(i))
+                .collect();
             start += windows.len();
             for laws in self.laws_of_windows(&windows) {
                 for law in laws? {
@@ -198,13 +206,22 @@ impl<'a> TrueKernel<'a> {
     fn laws_of_windows(&self, windows: &[Window<'_>]) -> Vec<Result<Vec<Law>, TextError>> {
         let mut order: Vec<usize> = (0..windows.len()).collect();
         order.par_sort_by_key(|&i| windows[i].tokens);
-        let part = windows.len().div_ceil(4 * rayon::current_num_threads()).max(1);
+        let part = windows
+            .len()
+            .div_ceil(4 * rayon::current_num_threads())
+            .max(1);
         let done: Vec<Vec<_>> = order
             .par_chunks(part)
             .map(|part| {
-                let mut path = Path { kernel: *self, tokens: &[], known: vec![self.nothing()] };
+                let mut path = Path {
+                    kernel: *self,
+                    tokens: &[],
+                    known: vec![self.nothing()],
+                };
                 let mut mixer = Mixer::new(&self.language.machine);
-                part.iter().map(|&i| (i, path.laws(windows[i], &mut mixer))).collect()
+                part.iter()
+                    .map(|&i| (i, path.laws(windows[i], &mut mixer)))
+                    .collect()
             })
             .collect();
         let mut laws: Vec<_> = windows.iter().map(|_| Ok(Vec::new())).collect();
@@ -236,7 +253,9 @@ impl<'w> Path<'w> {
             let position = position as usize;
             while self.known.len() <= position {
                 let at = self.known.len() - 1;
-                let step = self.kernel.step(&self.known[at], window.tokens[at], at == 0);
+                let step = self
+                    .kernel
+                    .step(&self.known[at], window.tokens[at], at == 0);
                 let (_, next) = step.ok_or_else(|| {
                     // Only as many tokens may be compared with the next window's as were read.
                     self.tokens = &window.tokens[..at];
@@ -274,7 +293,11 @@ impl NextToken for TrueKernel<'_> {
         for (window, tokens) in contexts.windows().map(|w| w.tokens).enumerate() {
             if let Some(&token) = tokens.iter().find(|&&t| t as usize >= self.vocab_size()) {
                 let vocab_size = self.vocab_size();
-                return Err(KernelError::TokenOutOfRange { window, token, vocab_size });
+                return Err(KernelError::TokenOutOfRange {
+                    window,
+                    token,
+                    vocab_size,
+                });
             }
         }
         let mut rows = SparseRows::new(self.vocab_size());
@@ -286,7 +309,10 @@ impl NextToken for TrueKernel<'_> {
                 return Ok(());
             }
             let block = std::mem::replace(&mut rows, SparseRows::new(self.vocab_size()));
-            visit(std::mem::replace(&mut first_row, row + 1), LogProbs::Sparse(block))
+            visit(
+                std::mem::replace(&mut first_row, row + 1),
+                LogProbs::Sparse(block),
+            )
         })?;
         match rows.nrows() {
             0 => Ok(()),

@@ -25,7 +25,11 @@ pub(crate) struct Row<'a> {
 
 impl Row<'_> {
     pub fn iter(&self) -> impl Iterator<Item = (u32, f64, u32)> {
-        let pairs = self.symbols.iter().zip(self.probabilities).zip(self.targets);
+        let pairs = self
+            .symbols
+            .iter()
+            .zip(self.probabilities)
+            .zip(self.targets);
         pairs.map(|((&s, &p), &t)| (s, p, t))
     }
 
@@ -44,7 +48,9 @@ impl Machine {
     pub fn new(rows: Vec<Vec<(u32, f64, u32)>>, end: u32) -> Self {
         let number = topological(&rows, end);
         let mut order = vec![0; rows.len()];
-        (0..).zip(&number).for_each(|(old, &new)| order[new as usize] = old);
+        (0..)
+            .zip(&number)
+            .for_each(|(old, &new)| order[new as usize] = old);
         let mut machine = Self {
             end,
             starts: vec![0],
@@ -56,8 +62,12 @@ impl Machine {
             let row: &[(u32, f64, u32)] = &rows[state as usize];
             let total = sum(row.iter().map(|s| s.1));
             machine.symbols.extend(row.iter().map(|s| s.0));
-            machine.probabilities.extend(row.iter().map(|s| s.1 / total));
-            machine.targets.extend(row.iter().map(|s| number[s.2 as usize]));
+            machine
+                .probabilities
+                .extend(row.iter().map(|s| s.1 / total));
+            machine
+                .targets
+                .extend(row.iter().map(|s| number[s.2 as usize]));
             machine.starts.push(machine.symbols.len());
         }
         machine
@@ -88,8 +98,12 @@ impl Machine {
     pub fn renumber(&mut self, number: &[u32]) {
         for range in self.starts.windows(2).map(|w| w[0]..w[1]) {
             let old = &self.symbols[range.clone()];
-            let named = old.iter().map(|&s| number.get(s as usize).copied().unwrap_or(s));
-            let pairs = self.probabilities[range.clone()].iter().zip(&self.targets[range.clone()]);
+            let named = old
+                .iter()
+                .map(|&s| number.get(s as usize).copied().unwrap_or(s));
+            let pairs = self.probabilities[range.clone()]
+                .iter()
+                .zip(&self.targets[range.clone()]);
             let mut row: Vec<_> = named.zip(pairs).map(|(s, (&p, &t))| (s, p, t)).collect();
             row.sort_unstable_by_key(|s| s.0);
             for (at, (symbol, probability, target)) in range.zip(row) {
@@ -153,13 +167,9 @@ impl Machine {
 
     /// The entropy of each state's law, in nats.
     pub fn entropies(&self) -> Vec<f64> {
-        self.rows().map(|row| stoch::entropy(row.probabilities.iter().copied())).collect()
-    }
-
-    /// `sum p v(q')` over all symbols, the end too: the expected value one symbol on.
-    pub fn ahead(&self, values: &[f64]) -> Vec<f64> {
-        let mean = |row: Row<'_>| sum(row.iter().map(|(_, p, t)| p * values[t as usize]));
-        self.rows().map(mean).collect()
+        self.rows()
+            .map(|row| stoch::entropy(row.probabilities.iter().copied()))
+            .collect()
     }
 }
 

@@ -145,7 +145,11 @@ impl Language {
     ///
     /// *Source:* Shannon, *A mathematical theory of communication* (1948), theorem 5.
     pub fn entropy_rate(&self) -> f64 {
-        sum(self.stationary.iter().zip(&self.entropies).map(|(p, h)| p * h))
+        sum(self
+            .stationary
+            .iter()
+            .zip(&self.entropies)
+            .map(|(p, h)| p * h))
     }
 
     /// The entropy of a whole story in nats, by recursion from the end. O(transitions), times
@@ -162,7 +166,10 @@ impl Language {
 
     /// The language as a kernel from contexts to next tokens, k_true.
     pub fn kernel(&self, reading: Reading) -> TrueKernel<'_> {
-        TrueKernel { language: self, reading }
+        TrueKernel {
+            language: self,
+            reading,
+        }
     }
 
     /// Tokens as one line of text: words with a space between; the end of a story is `<end>`.
@@ -172,7 +179,8 @@ impl Language {
     }
 
     fn after_symbol(&self) -> &AfterSymbol {
-        self.after.get_or_init(|| AfterSymbol::new(&self.machine, &self.stationary))
+        self.after
+            .get_or_init(|| AfterSymbol::new(&self.machine, &self.stationary))
     }
 }
 
@@ -186,7 +194,8 @@ fn stationary(machine: &Machine) -> Vec<f64> {
 fn by_frequency(words: Vec<String>, machine: &mut Machine, stationary: &[f64]) -> Vec<String> {
     let mut frequency = vec![0.0; words.len() + 1];
     for (row, mass) in machine.rows().zip(stationary) {
-        row.iter().for_each(|(s, p, _)| frequency[s as usize] += mass * p);
+        row.iter()
+            .for_each(|(s, p, _)| frequency[s as usize] += mass * p);
     }
     let mut order: Vec<usize> = (0..words.len()).collect();
     // The words come sorted, and the sort is stable.
@@ -195,7 +204,10 @@ fn by_frequency(words: Vec<String>, machine: &mut Machine, stationary: &[f64]) -
     (0..).zip(&order).for_each(|(new, &old)| number[old] = new);
     machine.renumber(&number);
     let mut words: Vec<Option<String>> = words.into_iter().map(Some).collect();
-    order.into_iter().filter_map(|old| words[old].take()).collect()
+    order
+        .into_iter()
+        .filter_map(|old| words[old].take())
+        .collect()
 }
 
 fn identity(words: &[String], machine: &Machine) -> String {

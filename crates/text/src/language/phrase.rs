@@ -71,7 +71,9 @@ impl Phrases {
         phrases.class_of = resolve.class_of.clone();
         let word_ids: HashMap<String, u32> = phrases.words.iter().cloned().zip(0..).collect();
         for class in &grammar.classes {
-            let weights: Vec<f64> = (0..class.entries.len()).map(|r| 1.0 / (r + 8) as f64).collect();
+            let weights: Vec<f64> = (0..class.entries.len())
+                .map(|r| 1.0 / (r + 8) as f64)
+                .collect();
             let total: f64 = weights.iter().sum();
             let mut texts = Vec::with_capacity(class.forms.len());
             for form in 0..class.forms.len() {
@@ -96,7 +98,10 @@ impl Phrases {
         if unbound != 0 {
             let (variable, _) = phrases.agreements[unbound.trailing_zeros() as usize];
             let name = &resolve.variables[variable];
-            return Err(wrong(1, format!("`{name}` can be said before it is chosen")));
+            return Err(wrong(
+                1,
+                format!("`{name}` can be said before it is chosen"),
+            ));
         }
         Ok(phrases)
     }
@@ -160,9 +165,16 @@ impl Phrases {
                             let problem = format!("`<{rule}*{again}>` repeats what may be empty");
                             return Err(wrong(line, problem));
                         }
-                        self.intern(Phrase::Repeat { again: again.to_bits(), body })
+                        self.intern(Phrase::Repeat {
+                            again: again.to_bits(),
+                            body,
+                        })
                     }
-                    Item::Bind { variable, class, form } => {
+                    Item::Bind {
+                        variable,
+                        class,
+                        form,
+                    } => {
                         let (variable, form) =
                             resolve.bind(variable.as_deref(), class, form, line)?;
                         self.intern(Phrase::Bind { variable, form })
@@ -210,7 +222,9 @@ impl Phrases {
     /// The bits of a variable.
     pub fn needs_of(&self, variable: usize) -> Needs {
         let bits = self.agreements.iter().enumerate();
-        bits.filter(|(_, a)| a.0 == variable).map(|(i, _)| 1 << i).sum()
+        bits.filter(|(_, a)| a.0 == variable)
+            .map(|(i, _)| 1 << i)
+            .sum()
     }
 
     /// What must be remembered before a phrase, if `after` must be after it: the live variables of
@@ -263,7 +277,10 @@ impl<'g> Resolve<'g> {
         };
         for alternative in grammar.rules.iter().flat_map(|r| &r.alternatives) {
             for item in &alternative.items {
-                let Item::Bind { variable, class, .. } = item else {
+                let Item::Bind {
+                    variable, class, ..
+                } = item
+                else {
                     continue;
                 };
                 let name = variable.clone().unwrap_or_else(|| forgotten(class));
@@ -308,8 +325,7 @@ impl<'g> Resolve<'g> {
 
     fn agree(&self, name: &str, form: &str, line: usize) -> Result<(usize, usize), TextError> {
         let variable = self.variables.iter().position(|v| v == name);
-        let variable =
-            variable.ok_or_else(|| wrong(line, format!("`{name}` is never chosen")))?;
+        let variable = variable.ok_or_else(|| wrong(line, format!("`{name}` is never chosen")))?;
         Ok((variable, self.form(variable, form, line)?))
     }
 }

@@ -31,7 +31,11 @@ impl Language {
 
 pub(crate) fn story_grammar(words: usize) -> Result<Grammar, TextError> {
     if !(LEAST..=MOST).contains(&words) {
-        return Err(TextError::LanguageSize { words, least: LEAST, most: MOST });
+        return Err(TextError::LanguageSize {
+            words,
+            least: LEAST,
+            most: MOST,
+        });
     }
     let whole = Grammar::parse(STORIES)?;
     // The number of words grows with the lines, so the largest part that fits can be bisected for.
@@ -65,8 +69,9 @@ struct Invented {
     next: usize,
 }
 
-const HEADS: [&str; 14] =
-    ["B", "D", "F", "G", "J", "K", "L", "M", "N", "P", "R", "S", "T", "V"];
+const HEADS: [&str; 14] = [
+    "B", "D", "F", "G", "J", "K", "L", "M", "N", "P", "R", "S", "T", "V",
+];
 const VOWELS: [&str; 5] = ["a", "e", "i", "o", "u"];
 const MIDDLES: [&str; 9] = ["l", "m", "n", "r", "d", "v", "b", "s", "t"];
 const TAILS: [&str; 7] = ["o", "a", "in", "el", "us", "ik", "en"];
@@ -85,7 +90,35 @@ impl Iterator for Invented {
             code /= list.len();
             chosen
         };
-        let name = [digit(&HEADS), digit(&VOWELS), digit(&MIDDLES), digit(&TAILS)].concat();
+        let name = [
+            digit(&HEADS),
+            digit(&VOWELS),
+            digit(&MIDDLES),
+            digit(&TAILS),
+        ]
+        .concat();
         Some(name + &"ro".repeat(rounds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_language_is_the_whole_grammar() {
+        let whole = Grammar::parse(STORIES).unwrap();
+        assert_eq!(whole.words().len(), Language::DEFAULT_WORDS);
+        assert_eq!(
+            story_grammar(Language::DEFAULT_WORDS).unwrap(),
+            whole.cut(usize::MAX)
+        );
+        assert!(whole.cut(0).words().len() <= LEAST);
+    }
+
+    #[test]
+    fn invented_names_are_all_different() {
+        let names: BTreeSet<String> = Invented::default().take(MOST).collect();
+        assert_eq!(names.len(), MOST);
     }
 }
