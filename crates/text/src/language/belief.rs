@@ -5,6 +5,20 @@ use super::machine::Machine;
 /// Probabilities of states, by state, that sum to 1.
 pub(crate) type Belief = Vec<(u32, f64)>;
 
+/// What tells beliefs apart.
+pub(crate) type BeliefKey = Vec<(u32, u64)>;
+
+/// Beliefs whose probabilities agree to this many parts are the same: weights of a grammar are
+/// given with few digits, so different beliefs differ by far more, and equal ones by rounding only.
+const PARTS: f64 = (1u64 << 40) as f64;
+
+pub(crate) fn belief_key(belief: &[(u32, f64)]) -> BeliefKey {
+    belief
+        .iter()
+        .map(|&(c, p)| (c, (p * PARTS).round() as u64))
+        .collect()
+}
+
 /// What one symbol says of the state after it, preceded by anything: for every symbol its
 /// stationary probability and the belief after it.
 #[derive(Debug, Clone, PartialEq)]

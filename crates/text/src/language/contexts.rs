@@ -46,7 +46,11 @@ impl ExactContexts {
     /// The contexts with the end of a story left out of the outcomes: their occurrences inside a
     /// story that goes on, and the laws given that it does. Contexts that only end stories go.
     /// What [`DocumentEnd::Dropped`](crate::DocumentEnd::Dropped) makes of a corpus.
-    pub fn without_ends(&self) -> Self {
+    ///
+    /// # Errors
+    /// None for a table that [`Language::contexts`] made: laws are checked as they are put
+    /// together.
+    pub fn without_ends(&self) -> Result<Self, TextError> {
         let end = self.laws.ncols() as u32 - 1;
         let mut found = Vec::with_capacity(self.len());
         for (i, (outcomes, law)) in self.laws.rows().enumerate() {
@@ -63,7 +67,7 @@ impl ExactContexts {
         Self::of(self.order, self.laws.ncols(), found)
     }
 
-    fn of(order: usize, outcomes: usize, mut found: Vec<Found>) -> Self {
+    fn of(order: usize, outcomes: usize, mut found: Vec<Found>) -> Result<Self, TextError> {
         found.par_sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         let mut contexts = Self {
             order,
@@ -72,13 +76,11 @@ impl ExactContexts {
             laws: SparseRows::new(outcomes),
         };
         for (tokens, probability, law) in found {
-            // Laws come with increasing outcomes, all of them symbols of the machine.
-            if contexts.laws.push_row(law).is_ok() {
-                contexts.tokens.extend(tokens);
-                contexts.probabilities.push(probability);
-            }
+            contexts.laws.push_row(law)?;
+            contexts.tokens.extend(tokens);
+            contexts.probabilities.push(probability);
         }
-        contexts
+        Ok(contexts)
     }
 }
 
@@ -96,7 +98,7 @@ impl Language {
         let after = self.after_symbol();
         if order == 0 {
             let law = (0..).zip(after.probabilities.iter().copied()).collect();
-            return Ok(ExactContexts::of(0, outcomes, vec![(Vec::new(), 1.0, law)]));
+            return ExactContexts::of(0, outcomes, vec![(Vec::new(), 1.0, law)]);
         }
         let search = Search {
             language: self,
@@ -120,7 +122,7 @@ impl Language {
         for part in found {
             all.extend(part?);
         }
-        Ok(ExactContexts::of(order, outcomes, all))
+        ExactContexts::of(order, outcomes, all)
     }
 }
 

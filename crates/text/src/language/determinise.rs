@@ -1,15 +1,12 @@
 use std::collections::HashMap;
 
+use super::belief::{BeliefKey, belief_key};
 use super::machine::Machine;
 use super::phrase::{Needs, Phrase, PhraseId, Phrases};
 use crate::TextError;
 
 /// States beyond which a grammar is refused.
 const MAX_STATES: usize = 2_000_000;
-/// Beliefs whose probabilities agree to this many parts are one state. Weights are given with a
-/// few digits, so different beliefs differ by far more, and equal ones by rounding only.
-const PARTS: f64 = (1u64 << 40) as f64;
-
 type RestId = u32;
 /// The end of a story: nothing is left.
 const NOTHING: RestId = 0;
@@ -64,7 +61,7 @@ pub(crate) fn determinise(phrases: &Phrases) -> Result<Machine, TextError> {
     let rest = run.rest(phrases.story, NOTHING);
     let start = run.configuration(rest, &[]);
     let mut beliefs = vec![vec![(start, 1.0)]];
-    let mut states: HashMap<Vec<(u32, u64)>, u32> = HashMap::from([(key(&beliefs[0]), 0)]);
+    let mut states: HashMap<BeliefKey, u32> = HashMap::from([(belief_key(&beliefs[0]), 0)]);
     let mut rows = Vec::new();
     let mut steps = Vec::new();
     let mut at = 0;
@@ -86,7 +83,7 @@ pub(crate) fn determinise(phrases: &Phrases) -> Result<Machine, TextError> {
             let belief: Vec<(u32, f64)> = same
                 .map(|s| (s[0].2, s.iter().map(|s| s.1).sum::<f64>() / total))
                 .collect();
-            let next = *states.entry(key(&belief)).or_insert_with(|| {
+            let next = *states.entry(belief_key(&belief)).or_insert_with(|| {
                 beliefs.push(belief);
                 beliefs.len() as u32 - 1
             });
@@ -103,13 +100,6 @@ pub(crate) fn determinise(phrases: &Phrases) -> Result<Machine, TextError> {
         }
     }
     Ok(Machine::new(rows, run.end))
-}
-
-fn key(belief: &[(u32, f64)]) -> Vec<(u32, u64)> {
-    belief
-        .iter()
-        .map(|&(c, p)| (c, (p * PARTS).round() as u64))
-        .collect()
 }
 
 impl Determiniser<'_> {

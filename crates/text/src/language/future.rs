@@ -1,18 +1,18 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
 
 use lawvere_core::{CompensatedSum, stoch, sum};
 use rayon::prelude::*;
 
 use super::Language;
-use super::belief::Belief;
+use super::belief::{Belief, BeliefKey, belief_key};
 use super::kernel::{Reading, TrueKernel};
 use super::machine::Machine;
 use crate::TextError;
 
 /// Sequences of tokens beyond which a joint law is refused.
 const MAX_FUTURES: usize = 1_000_000;
-/// Beliefs that may have to be gone through for an entropy.
-const MAX_BELIEFS: usize = 4_000_000;
+/// Different beliefs after sequences of one length beyond which an entropy is refused.
+const MAX_BELIEFS: usize = 1_000_000;
 
 impl TrueKernel<'_> {
     /// The joint law of the `k` tokens after `context`: sequences in the order of their tokens,
@@ -40,10 +40,11 @@ impl TrueKernel<'_> {
     /// The entropy in nats of the `k` tokens after `context`, `H(W_1..W_k | context)`.
     ///
     /// Where the state is certain it is the recursion `H_k(q) = H(q) + sum p H_(k-1)(q')`, in
-    /// O(k x transitions); otherwise, until it is, one belief for each sequence of tokens.
+    /// O(k x transitions); otherwise, until it is, one step for each different belief that a
+    /// sequence of tokens leads to (different by more than 1e-12).
     ///
     /// # Errors
-    /// As [`law`](Self::law); [`TextError::TooMany`] for more than four million beliefs.
+    /// As [`law`](Self::law); [`TextError::TooMany`] for more than a million different beliefs.
     pub fn future_entropy(&self, context: &[u32], k: usize) -> Result<f64, TextError> {
         Ok(sum(self.future_entropies(context, k)?))
     }
@@ -64,10 +65,10 @@ impl Language {
     /// stories being symbols: the entropy of the next token given the last `n`, which falls to
     /// the entropy rate.
     ///
-    /// One belief for each sequence of `order` symbols that leaves more than one state possible.
+    /// One step for each different belief that `order` symbols or fewer lead to.
     ///
     /// # Errors
-    /// [`TextError::TooMany`] for more than four million beliefs.
+    /// [`TextError::TooMany`] for more than a million different beliefs.
     ///
     /// *Source:* Shannon, *Prediction and entropy of printed English* (1951), equation 1.
     pub fn conditional_entropies(&self, order: usize) -> Result<Vec<f64>, TextError> {
@@ -75,87 +76,82 @@ impl Language {
             .future_entropies(&[], order + 1)
     }
 
-    /// The expected entropies of the `k` tokens ahead, each given those before it.
+    /// The expected entropies of the `k` tokens ahead, each given those before it. Sequences of
+    /// tokens are gone through by their number of tokens; those that leave the same belief behind
+    /// are one from there on.
     fn entropies_ahead(&self, belief: &[(u32, f64)], k: usize) -> Result<Vec<f64>, TextError> {
-        let mut certain: Vec<Vec<f64>> = Vec::with_capacity(k);
-        for j in 0..k {
-            let next = match j {
-                0 => self.entropies.clone(),
-                _ => self.machine.ahead(&certain[j - 1]),
-            };
-            certain.push(next);
-        }
-        let ahead = Ahead {
-            machine: &self.machine,
-            certain: &certain,
-            beliefs: AtomicUsize::new(0),
-        };
-        if k == 0 {
-            return Ok(Vec::new());
-        }
-        let branches = ahead.branches(belief)?;
-        let mut sums = vec![CompensatedSum::default(); k];
-        sums[0].add(stoch::entropy(branches.iter().map(|b| b.1)));
-        let of_branches: Vec<Result<Vec<CompensatedSum>, TextError>> = branches
-            .par_iter()
-            .map(|(_, probability, next)| {
-                let mut sums = vec![CompensatedSum::default(); k];
-                ahead.add(next, 1, *probability, &mut sums)?;
-                Ok(sums)
-            })
-            .collect();
-        for of_branch in of_branches {
-            let parts = of_branch?;
-            sums.iter_mut()
-                .zip(parts)
-                .for_each(|(sum, part)| sum.add(part.value()));
-        }
-        Ok(sums.into_iter().map(CompensatedSum::value).collect())
-    }
-}
-
-struct Ahead<'a> {
-    machine: &'a Machine,
-    /// For every number of tokens ahead the expected entropy of that token, by state.
-    certain: &'a [Vec<f64>],
-    beliefs: AtomicUsize,
-}
-
-impl Ahead<'_> {
-    fn branches(&self, belief: &[(u32, f64)]) -> Result<Vec<(u32, f64, Belief)>, TextError> {
-        if self.beliefs.fetch_add(1, Ordering::Relaxed) >= MAX_BELIEFS {
-            return Err(TextError::TooMany {
-                what: "beliefs behind this entropy",
-                limit: MAX_BELIEFS,
-                remedy: "ask for fewer tokens, or for a longer context",
-            });
-        }
-        Ok(self.machine.branches(belief))
-    }
-
-    /// Adds the expected entropies of the tokens from the `at`-th on, times `weight`.
-    fn add(
-        &self,
-        belief: &[(u32, f64)],
-        at: usize,
-        weight: f64,
-        sums: &mut [CompensatedSum],
-    ) -> Result<(), TextError> {
-        if at == sums.len() {
-            return Ok(());
-        }
-        if let [(state, _)] = *belief {
-            for (sum, certain) in sums[at..].iter_mut().zip(self.certain) {
-                sum.add(weight * certain[state as usize]);
+        let mut level = Level::new(self.state_count());
+        level.add(1.0, belief.to_vec());
+        let mut entropies = Vec::with_capacity(k);
+        while entropies.len() < k {
+            let mut next = Level::new(self.state_count());
+            let mut entropy = CompensatedSum::default();
+            for (state, mass) in (0..).zip(&level.certain).filter(|c| *c.1 > 0.0) {
+                entropy.add(mass * self.entropies[state as usize]);
+                for (_, probability, target) in self.machine.row(state).iter() {
+                    next.certain[target as usize] += mass * probability;
+                }
             }
-            return Ok(());
+            for chunk in level.uncertain.chunks(CHUNK) {
+                let branches: Vec<_> = chunk
+                    .par_iter()
+                    .map(|(_, belief)| self.machine.branches(belief))
+                    .collect();
+                for ((weight, _), branches) in chunk.iter().zip(branches) {
+                    entropy.add(weight * stoch::entropy(branches.iter().map(|b| b.1)));
+                    for (_, probability, belief) in branches {
+                        next.add(weight * probability, belief);
+                    }
+                }
+                if next.uncertain.len() > MAX_BELIEFS {
+                    return Err(TextError::TooMany {
+                        what: "beliefs behind this entropy",
+                        limit: MAX_BELIEFS,
+                        remedy: "ask for fewer tokens, or for a longer context",
+                    });
+                }
+            }
+            entropies.push(entropy.value());
+            level = next;
         }
-        let branches = self.branches(belief)?;
-        sums[at].add(weight * stoch::entropy(branches.iter().map(|b| b.1)));
-        for (_, probability, next) in &branches {
-            self.add(next, at + 1, weight * probability, sums)?;
+        Ok(entropies)
+    }
+}
+
+/// Beliefs whose branches are found at once.
+const CHUNK: usize = 1024;
+
+/// All beliefs that the sequences of one length lead to.
+struct Level {
+    /// The probability of being certain of each state.
+    certain: Vec<f64>,
+    /// The probabilities of other beliefs.
+    uncertain: Vec<(f64, Belief)>,
+    places: HashMap<BeliefKey, usize>,
+}
+
+impl Level {
+    fn new(states: usize) -> Self {
+        Self {
+            certain: vec![0.0; states],
+            uncertain: Vec::new(),
+            places: HashMap::new(),
         }
-        Ok(())
+    }
+
+    fn add(&mut self, weight: f64, belief: Belief) {
+        if let [(state, _)] = belief[..] {
+            self.certain[state as usize] += weight;
+            return;
+        }
+        let place = *self
+            .places
+            .entry(belief_key(&belief))
+            .or_insert(self.uncertain.len());
+        match self.uncertain.get_mut(place) {
+            Some(known) => known.0 += weight,
+            None => self.uncertain.push((weight, belief)),
+        }
     }
 }
 

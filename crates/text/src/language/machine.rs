@@ -171,12 +171,6 @@ impl Machine {
             .map(|row| stoch::entropy(row.probabilities.iter().copied()))
             .collect()
     }
-
-    /// `sum p v(q')` over all symbols, the end too: the expected value one symbol on.
-    pub fn ahead(&self, values: &[f64]) -> Vec<f64> {
-        let mean = |row: Row<'_>| sum(row.iter().map(|(_, p, t)| p * values[t as usize]));
-        self.rows().map(mean).collect()
-    }
 }
 
 /// New numbers of the states: reverse postorder of a depth-first search, which gives every

@@ -100,3 +100,25 @@ impl Iterator for Invented {
         Some(name + &"ro".repeat(rounds))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_language_is_the_whole_grammar() {
+        let whole = Grammar::parse(STORIES).unwrap();
+        assert_eq!(whole.words().len(), Language::DEFAULT_WORDS);
+        assert_eq!(
+            story_grammar(Language::DEFAULT_WORDS).unwrap(),
+            whole.cut(usize::MAX)
+        );
+        assert!(whole.cut(0).words().len() <= LEAST);
+    }
+
+    #[test]
+    fn invented_names_are_all_different() {
+        let names: BTreeSet<String> = Invented::default().take(MOST).collect();
+        assert_eq!(names.len(), MOST);
+    }
+}
