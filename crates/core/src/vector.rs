@@ -220,7 +220,14 @@ mod tests {
             let a: Vec<f64> = (0..n).map(|i| (i as f64 - 40.0) / 7.0).collect();
             let b: Vec<f64> = (0..n).map(|i| 1.0 / (i + 1) as f64).collect();
             let exact: f64 = a.iter().zip(&b).map(|(x, y)| x * y).sum();
-            assert!((vectorised(#[inline(always)] || dot(&a, &b)) - exact).abs() < 1e-12);
+            assert!(
+                (vectorised(
+                    #[inline(always)]
+                    || dot(&a, &b)
+                ) - exact)
+                    .abs()
+                    < 1e-12
+            );
             assert!((total(&a) - a.iter().sum::<f64>()).abs() < 1e-12);
             let squares: f64 = a.iter().map(|x| x * x).sum();
             assert!((sum_of_squares(&a) - squares).abs() < 1e-10);

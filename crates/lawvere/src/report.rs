@@ -102,8 +102,7 @@ pub fn report(
     };
     let draft = observer.contexts(&plan)?;
     worth_measuring(options, &draft)?;
-    let head_pass =
-        2.0 * draft.rows() as f64 * (model.vocab_size() * model.hidden_size()) as f64;
+    let head_pass = 2.0 * draft.rows() as f64 * (model.vocab_size() * model.hidden_size()) as f64;
     let passes = 2.0 * draft.layers().len() as f64 + PASSES_BESIDE_LAYERS;
     let folder = out.join("observation");
     let observation = make(

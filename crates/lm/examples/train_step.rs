@@ -15,9 +15,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let what = arguments.first().map_or("ufm", String::as_str);
     let number = |i: usize, default: u64| arguments.get(i).map_or(Ok(default), |a| a.parse());
     let threads = std::thread::available_parallelism()?.get().min(2);
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()?;
     let plain = Optimizer::Sgd { momentum: 0.0 };
-    let (steps, blocks) = (number(1, if what == "ufm" { 500 } else { 10 })?, number(2, 7)?);
+    let (steps, blocks) = (
+        number(1, if what == "ufm" { 500 } else { 10 })?,
+        number(2, 7)?,
+    );
     for (name, optimizer) in [("gd", plain), ("adamw", Optimizer::ADAMW)] {
         if what == "decoder" && name == "gd" {
             continue;
@@ -114,7 +119,9 @@ fn decoder(optimizer: Optimizer) -> Result<Trainer, Box<dyn std::error::Error>> 
         bos: None,
     });
     let task = Task::Text {
-        stream: (0..100_000u32).map(|i| (i / 7 + i % 1000 * (i % 1000) % 311) % 401).collect(),
+        stream: (0..100_000u32)
+            .map(|i| (i / 7 + i % 1000 * (i % 1000) % 311) % 401)
+            .collect(),
         batch: 32,
         window: 64,
     };

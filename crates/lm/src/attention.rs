@@ -149,22 +149,25 @@ fn attend_rows<T: Real>(
             scale,
             Par::Seq,
         );
-        vectorised(#[inline(always)] || {
-            for (i, tile_row) in tile.chunks_exact_mut(keys).enumerate() {
-                let seen = (first + i + 1).saturating_sub(key).min(keys);
-                let (seen, hidden) = tile_row.split_at_mut(seen);
-                hidden.fill(T::default());
-                let max = maximum(seen);
-                let max = if maxima[i] > max { maxima[i] } else { max };
-                if max == T::of(f64::NEG_INFINITY) {
-                    continue;
+        vectorised(
+            #[inline(always)]
+            || {
+                for (i, tile_row) in tile.chunks_exact_mut(keys).enumerate() {
+                    let seen = (first + i + 1).saturating_sub(key).min(keys);
+                    let (seen, hidden) = tile_row.split_at_mut(seen);
+                    hidden.fill(T::default());
+                    let max = maximum(seen);
+                    let max = if maxima[i] > max { maxima[i] } else { max };
+                    if max == T::of(f64::NEG_INFINITY) {
+                        continue;
+                    }
+                    let shrink = (maxima[i] - max).exp();
+                    maxima[i] = max;
+                    totals[i] = totals[i] * shrink + exp_shifted(seen, max);
+                    target[values(i)].iter_mut().for_each(|x| *x *= shrink);
                 }
-                let shrink = (maxima[i] - max).exp();
-                maxima[i] = max;
-                totals[i] = totals[i] * shrink + exp_shifted(seen, max);
-                target[values(i)].iter_mut().for_each(|x| *x *= shrink);
-            }
-        });
+            },
+        );
         matmul(
             columns_mut(target, out_row, head_dim, head, 0, rows),
             Accum::Add,
@@ -302,25 +305,29 @@ fn tile_gradient<T: Real>(
         one,
         Par::Seq,
     );
-    vectorised(#[inline(always)] || {
-        let tile_rows = weights
-            .chunks_exact_mut(keys)
-            .zip(d_scores.chunks_exact_mut(keys));
-        for (i, (weights, d_scores)) in tile_rows.enumerate() {
-            let query = first + i;
-            let seen = (query + 1).saturating_sub(key).min(keys);
-            let of_head = query * out_row + head * head_dim..query * out_row + (head + 1) * head_dim;
-            // Sum_j weight_j d_weight_j, read off the output.
-            let mean = dot(&window.out[of_head.clone()], &window.d_out[of_head]);
-            let log_total = window.log_totals[query * heads + head];
-            for (w, d) in weights[..seen].iter_mut().zip(&mut d_scores[..seen]) {
-                *w = (*w - log_total).exp();
-                *d = *w * (*d - mean) * scale;
+    vectorised(
+        #[inline(always)]
+        || {
+            let tile_rows = weights
+                .chunks_exact_mut(keys)
+                .zip(d_scores.chunks_exact_mut(keys));
+            for (i, (weights, d_scores)) in tile_rows.enumerate() {
+                let query = first + i;
+                let seen = (query + 1).saturating_sub(key).min(keys);
+                let of_head =
+                    query * out_row + head * head_dim..query * out_row + (head + 1) * head_dim;
+                // Sum_j weight_j d_weight_j, read off the output.
+                let mean = dot(&window.out[of_head.clone()], &window.d_out[of_head]);
+                let log_total = window.log_totals[query * heads + head];
+                for (w, d) in weights[..seen].iter_mut().zip(&mut d_scores[..seen]) {
+                    *w = (*w - log_total).exp();
+                    *d = *w * (*d - mean) * scale;
+                }
+                weights[seen..].fill(T::default());
+                d_scores[seen..].fill(T::default());
             }
-            weights[seen..].fill(T::default());
-            d_scores[seen..].fill(T::default());
-        }
-    });
+        },
+    );
     let weights = MatRef::from_row_major_slice(weights, rows, keys);
     let d_scores = MatRef::from_row_major_slice(d_scores, rows, keys);
     let mut add = |column, first, rows, a, b| {

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 /// Architectures that load, for error messages.
-pub(crate) const SUPPORTED: &str =
-    "llama (GGUF: general.architecture = llama; Hugging Face: model_type = llama), and the networks that `lawvere train` makes";
+pub(crate) const SUPPORTED: &str = "llama (GGUF: general.architecture = llama; Hugging Face: model_type = llama), and the networks that `lawvere train` makes";
 
 /// The shape of a decoder-only transformer of the Llama family: RMS norms before each sub-layer,
 /// rotary positions, grouped heads, gated SiLU feed-forward, no biases.

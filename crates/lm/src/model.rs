@@ -208,9 +208,16 @@ impl LanguageModel {
         let (embedding, head) = match &self.architecture {
             Architecture::Decoder(c) => (
                 c.vocab_size * c.hidden_size,
-                if c.tied_head { 0 } else { c.vocab_size * c.hidden_size },
+                if c.tied_head {
+                    0
+                } else {
+                    c.vocab_size * c.hidden_size
+                },
             ),
-            Architecture::Lstm(c) => (c.vocab_size * c.embedding_size, c.vocab_size * c.hidden_size),
+            Architecture::Lstm(c) => (
+                c.vocab_size * c.embedding_size,
+                c.vocab_size * c.hidden_size,
+            ),
             Architecture::Mlp(c) => (
                 c.vocab_size * c.embedding_size,
                 c.vocab_size * c.hidden_sizes.last().unwrap_or(&0),

@@ -529,7 +529,8 @@ impl<'a> Observer<'a> {
             Info::SCHEMA,
             draft.layers,
             // The identity is that of the weights; the configuration changes states too.
-            self.model.map(|m| (m.identity(), m.architecture(), m.document_end())),
+            self.model
+                .map(|m| (m.identity(), m.architecture(), m.document_end())),
             draft.info.provenance,
         )
         .into_bytes();

@@ -226,7 +226,11 @@ impl Observation {
             return Err(ShapeError::new("laws", expected, found));
         }
         let total = |values: &[f64]| sum(values.iter().copied());
-        if let Some(bad) = laws.rows().map(|r| total(r.1)).find(|t| (t - 1.0).abs() > 1e-9) {
+        if let Some(bad) = laws
+            .rows()
+            .map(|r| total(r.1))
+            .find(|t| (t - 1.0).abs() > 1e-9)
+        {
             return Err(ShapeError::new("a law's sum", 1, bad));
         }
         Ok(Self {

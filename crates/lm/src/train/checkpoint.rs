@@ -82,8 +82,11 @@ pub(crate) fn read_state(
         )
     };
     let map = map_file(path).map_err(|e| LmError::io(path, e))?;
-    let unreadable =
-        |e| wrong(format!("not a usable safetensors file (is it truncated?): {e}"));
+    let unreadable = |e| {
+        wrong(format!(
+            "not a usable safetensors file (is it truncated?): {e}"
+        ))
+    };
     let (_, header) = SafeTensors::read_metadata(&map).map_err(unreadable)?;
     let run = header.metadata().as_ref().and_then(|m| m.get("run"));
     if run.is_none_or(|run| run != identity) {
@@ -100,7 +103,9 @@ pub(crate) fn read_state(
     for (prefix, tensors) in prefixes.iter().zip(all) {
         for (part, values) in tensors.parts_mut() {
             let name = format!("{prefix}{}", part.name);
-            let found = file.tensor(&name).map_err(|_| wrong(format!("the tensor `{name}` is missing")))?;
+            let found = file
+                .tensor(&name)
+                .map_err(|_| wrong(format!("the tensor `{name}` is missing")))?;
             if found.dtype() != Dtype::F32 || found.shape() != part.shape {
                 return Err(wrong(format!(
                     "the tensor `{name}` is {:?} {:?}, not F32 {:?}",

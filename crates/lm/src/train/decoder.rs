@@ -143,18 +143,21 @@ fn rotate<T: Real>(
         .par_chunks_mut(TASK_ROWS * row)
         .zip(positions.par_chunks(TASK_ROWS))
         .for_each(|(rows, positions)| {
-            vectorised(#[inline(always)] || {
-                for (row, &position) in rows.chunks_exact_mut(row).zip(positions) {
-                    let angles = &rotations[position * half..(position + 1) * half];
-                    for head in row[..rotated].chunks_exact_mut(layout.head_dim) {
-                        let (first, second) = head.split_at_mut(half);
-                        for ((a, b), &(cos, sin)) in first.iter_mut().zip(second).zip(angles) {
-                            let sin = sign * sin;
-                            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (row, &position) in rows.chunks_exact_mut(row).zip(positions) {
+                        let angles = &rotations[position * half..(position + 1) * half];
+                        for head in row[..rotated].chunks_exact_mut(layout.head_dim) {
+                            let (first, second) = head.split_at_mut(half);
+                            for ((a, b), &(cos, sin)) in first.iter_mut().zip(second).zip(angles) {
+                                let sin = sign * sin;
+                                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                            }
                         }
                     }
-                }
-            });
+                },
+            );
         });
 }
 

@@ -39,14 +39,17 @@ pub(crate) fn rms_norm<T: Real>(out: &mut RowMatrix<T>, x: &RowMatrix<T>, weight
     chunks
         .zip(x.data().par_chunks(TASK_ROWS * width))
         .for_each(|(out, x)| {
-            vectorised(#[inline(always)] || {
-                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let scale = inverse_root_mean_square(x, eps);
-                    for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
-                        *out = x * scale * w;
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                        let scale = inverse_root_mean_square(x, eps);
+                        for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+                            *out = x * scale * w;
+                        }
                     }
-                }
-            });
+                },
+            );
         });
 }
 
@@ -75,19 +78,22 @@ pub(crate) fn rms_norm_gradient<T: Real>(
             let mut d_weight = vec![T::default(); width];
             let mut scaled = vec![T::default(); width];
             let rows = d_x.chunks_exact_mut(width).zip(d_out.chunks_exact(width));
-            vectorised(#[inline(always)] || {
-                for ((d_x, d_out), x) in rows.zip(x.chunks_exact(width)) {
-                    let scale = inverse_root_mean_square(x, eps);
-                    for (k, s) in scaled.iter_mut().enumerate() {
-                        *s = d_out[k] * weight[k];
-                        d_weight[k] += d_out[k] * x[k] * scale;
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((d_x, d_out), x) in rows.zip(x.chunks_exact(width)) {
+                        let scale = inverse_root_mean_square(x, eps);
+                        for (k, s) in scaled.iter_mut().enumerate() {
+                            *s = d_out[k] * weight[k];
+                            d_weight[k] += d_out[k] * x[k] * scale;
+                        }
+                        let along = dot(&scaled, x) * scale * scale / T::of(width as f64);
+                        for ((d, &s), &x) in d_x.iter_mut().zip(&scaled).zip(x) {
+                            *d += scale * (s - along * x);
+                        }
                     }
-                    let along = dot(&scaled, x) * scale * scale / T::of(width as f64);
-                    for ((d, &s), &x) in d_x.iter_mut().zip(&scaled).zip(x) {
-                        *d += scale * (s - along * x);
-                    }
-                }
-            });
+                },
+            );
             d_weight
         })
         .collect();
@@ -134,17 +140,20 @@ pub(crate) fn gate<T: Real>(gated: &mut RowMatrix<T>, gate_up: &RowMatrix<T>) {
     let chunks = gated.data_mut().par_chunks_mut(TASK_ROWS * width);
     let inputs = gate_up.data().par_chunks(2 * TASK_ROWS * width);
     chunks.zip(inputs).for_each(|(out, both)| {
-        vectorised(#[inline(always)] || {
-            let rows = out
-                .chunks_exact_mut(width)
-                .zip(both.chunks_exact(2 * width));
-            for (out, both) in rows {
-                let (gate, up) = both.split_at(width);
-                for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-                    *out = g * sigmoid(g) * u;
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = out
+                    .chunks_exact_mut(width)
+                    .zip(both.chunks_exact(2 * width));
+                for (out, both) in rows {
+                    let (gate, up) = both.split_at(width);
+                    for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+                        *out = g * sigmoid(g) * u;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -162,22 +171,25 @@ pub(crate) fn gate_gradient<T: Real>(
         .zip(gate_up.data().par_chunks(both))
         .zip(d_gated.data().par_chunks(TASK_ROWS * width))
         .for_each(|((d_both, both), d_gated)| {
-            vectorised(#[inline(always)] || {
-                let rows = d_both
-                    .chunks_exact_mut(2 * width)
-                    .zip(both.chunks_exact(2 * width))
-                    .zip(d_gated.chunks_exact(width));
-                for ((d_both, both), d_gated) in rows {
-                    let (d_gate, d_up) = d_both.split_at_mut(width);
-                    let (gate, up) = both.split_at(width);
-                    for k in 0..width {
-                        let (g, d) = (gate[k], d_gated[k]);
-                        let s = sigmoid(g);
-                        d_up[k] = d * g * s;
-                        d_gate[k] = d * up[k] * s * (T::of(1.0) + g * (T::of(1.0) - s));
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = d_both
+                        .chunks_exact_mut(2 * width)
+                        .zip(both.chunks_exact(2 * width))
+                        .zip(d_gated.chunks_exact(width));
+                    for ((d_both, both), d_gated) in rows {
+                        let (d_gate, d_up) = d_both.split_at_mut(width);
+                        let (gate, up) = both.split_at(width);
+                        for k in 0..width {
+                            let (g, d) = (gate[k], d_gated[k]);
+                            let s = sigmoid(g);
+                            d_up[k] = d * g * s;
+                            d_gate[k] = d * up[k] * s * (T::of(1.0) + g * (T::of(1.0) - s));
+                        }
                     }
-                }
-            });
+                },
+            );
         });
 }
 

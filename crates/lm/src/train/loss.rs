@@ -121,14 +121,20 @@ fn softmax_rows<T: Real>(
                 expected += p * row[token].to_f64();
                 mass += p;
             });
-            let (max, total) = vectorised(#[inline(always)] || {
-                let max = maximum(row);
-                (max, exp_shifted(row, max))
-            });
+            let (max, total) = vectorised(
+                #[inline(always)]
+                || {
+                    let max = maximum(row);
+                    (max, exp_shifted(row, max))
+                },
+            );
             *loss = weight * (mass * (max.to_f64() + total.to_f64().ln()) - expected);
             if gradient {
                 let scale = T::of(weight * mass / total.to_f64());
-                vectorised(#[inline(always)] || row.iter_mut().for_each(|x| *x *= scale));
+                vectorised(
+                    #[inline(always)]
+                    || row.iter_mut().for_each(|x| *x *= scale),
+                );
                 targets.for_each(row_index, |token, p| row[token] -= T::of(weight * p));
             }
         }

@@ -229,7 +229,9 @@ impl<T: Real> Network<T> for Lstm<T> {
         let mut d_cells: RowMatrix<T> = RowMatrix::zeros(rows, h);
         for l in (0..self.config.layers).rev() {
             let tape = &self.layers[l];
-            let weight = parameters.0[Self::tensor(l, RECURRENT_WEIGHT)].values.view();
+            let weight = parameters.0[Self::tensor(l, RECURRENT_WEIGHT)]
+                .values
+                .view();
             d_cells.data_mut().fill(T::default());
             for t in (0..steps.longest).rev() {
                 let at = steps.rows(t);
@@ -293,22 +295,25 @@ fn step<T: Real>(
     output: &mut [T],
 ) {
     let h = cell.len();
-    vectorised(#[inline(always)] || {
-        for (k, gate) in gates.iter_mut().enumerate() {
-            *gate += recurrent[k] + biases[0][k] + biases[1][k];
-        }
-        let (input_forget, cell_output) = gates.split_at_mut(2 * h);
-        let (candidates, outputs) = cell_output.split_at_mut(h);
-        input_forget.iter_mut().for_each(|x| *x = sigmoid(*x));
-        candidates.iter_mut().for_each(|x| *x = tanh(*x));
-        outputs.iter_mut().for_each(|x| *x = sigmoid(*x));
-        let (inputs, forgets) = input_forget.split_at(h);
-        for k in 0..h {
-            let kept = earlier.map_or(T::default(), |e| forgets[k] * e[k]);
-            cell[k] = kept + inputs[k] * candidates[k];
-            output[k] = outputs[k] * tanh(cell[k]);
-        }
-    });
+    vectorised(
+        #[inline(always)]
+        || {
+            for (k, gate) in gates.iter_mut().enumerate() {
+                *gate += recurrent[k] + biases[0][k] + biases[1][k];
+            }
+            let (input_forget, cell_output) = gates.split_at_mut(2 * h);
+            let (candidates, outputs) = cell_output.split_at_mut(h);
+            input_forget.iter_mut().for_each(|x| *x = sigmoid(*x));
+            candidates.iter_mut().for_each(|x| *x = tanh(*x));
+            outputs.iter_mut().for_each(|x| *x = sigmoid(*x));
+            let (inputs, forgets) = input_forget.split_at(h);
+            for k in 0..h {
+                let kept = earlier.map_or(T::default(), |e| forgets[k] * e[k]);
+                cell[k] = kept + inputs[k] * candidates[k];
+                output[k] = outputs[k] * tanh(cell[k]);
+            }
+        },
+    );
 }
 
 /// The derivative of [`step`] by what entered its nonlinearities, and by the earlier cell.
@@ -322,19 +327,22 @@ fn step_gradient<T: Real>(
 ) {
     let h = cell.len();
     let one = T::of(1.0);
-    vectorised(#[inline(always)] || {
-        for k in 0..h {
-            let [i, f, g, o] = [gates[k], gates[h + k], gates[2 * h + k], gates[3 * h + k]];
-            let squashed = tanh(cell[k]);
-            let d_cell = d_cell[k] + d_output[k] * o * (one - squashed * squashed);
-            let before = earlier.map_or(T::default(), |e| e[k]);
-            d_gates[k] = d_cell * g * i * (one - i);
-            d_gates[h + k] = d_cell * before * f * (one - f);
-            d_gates[2 * h + k] = d_cell * i * (one - g * g);
-            d_gates[3 * h + k] = d_output[k] * squashed * o * (one - o);
-            if let Some(d_earlier) = &mut d_earlier {
-                d_earlier[k] = d_cell * f;
+    vectorised(
+        #[inline(always)]
+        || {
+            for k in 0..h {
+                let [i, f, g, o] = [gates[k], gates[h + k], gates[2 * h + k], gates[3 * h + k]];
+                let squashed = tanh(cell[k]);
+                let d_cell = d_cell[k] + d_output[k] * o * (one - squashed * squashed);
+                let before = earlier.map_or(T::default(), |e| e[k]);
+                d_gates[k] = d_cell * g * i * (one - i);
+                d_gates[h + k] = d_cell * before * f * (one - f);
+                d_gates[2 * h + k] = d_cell * i * (one - g * g);
+                d_gates[3 * h + k] = d_output[k] * squashed * o * (one - o);
+                if let Some(d_earlier) = &mut d_earlier {
+                    d_earlier[k] = d_cell * f;
+                }
             }
-        }
-    });
+        },
+    );
 }

@@ -102,7 +102,11 @@ impl<T: Real> Network<T> for Mlp<T> {
                 .for_each(|row| {
                     for (x, &b) in row.iter_mut().zip(bias) {
                         let sum = *x + b;
-                        *x = if sum > T::default() { sum } else { T::default() };
+                        *x = if sum > T::default() {
+                            sum
+                        } else {
+                            T::default()
+                        };
                     }
                 });
         }

@@ -86,34 +86,43 @@ pub(crate) fn update<T: Real>(
                 let (c1, c2) = (T::of(1.0 - beta1), T::of(1.0 - beta2));
                 let chunks = values.zip(gradient).zip(first).zip(second);
                 chunks.for_each(|(((x, g), m), v)| {
-                    vectorised(#[inline(always)] || {
-                        for (((x, &g), m), v) in x.iter_mut().zip(g).zip(m).zip(v) {
-                            *m = b1 * *m + c1 * g;
-                            *v = b2 * *v + c2 * g * g;
-                            *x = *x * keep - rate * *m / (v.sqrt() * root + eps);
-                        }
-                    });
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (((x, &g), m), v) in x.iter_mut().zip(g).zip(m).zip(v) {
+                                *m = b1 * *m + c1 * g;
+                                *v = b2 * *v + c2 * g * g;
+                                *x = *x * keep - rate * *m / (v.sqrt() * root + eps);
+                            }
+                        },
+                    );
                 });
             }
             (Optimizer::Sgd { momentum }, [first]) => {
                 let first = first.0[i].values.data_mut().par_chunks_mut(TASK);
                 let (mu, rate) = (T::of(momentum), T::of(size.rate));
                 values.zip(gradient).zip(first).for_each(|((x, g), m)| {
-                    vectorised(#[inline(always)] || {
-                        for ((x, &g), m) in x.iter_mut().zip(g).zip(m) {
-                            *m = mu * *m + g;
-                            *x = *x * keep - rate * *m;
-                        }
-                    });
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for ((x, &g), m) in x.iter_mut().zip(g).zip(m) {
+                                *m = mu * *m + g;
+                                *x = *x * keep - rate * *m;
+                            }
+                        },
+                    );
                 });
             }
             _ => {
                 let rate = T::of(size.rate);
                 values.zip(gradient).for_each(|(x, g)| {
-                    vectorised(#[inline(always)] || {
-                        let pairs = x.iter_mut().zip(g);
-                        pairs.for_each(|(x, &g)| *x = *x * keep - rate * g);
-                    });
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            let pairs = x.iter_mut().zip(g);
+                            pairs.for_each(|(x, &g)| *x = *x * keep - rate * g);
+                        },
+                    );
                 });
             }
         }
@@ -125,7 +134,12 @@ pub(crate) fn norm<T: Real>(tensors: &Parameters<T>) -> f64 {
     let tensor = |data: &[T]| -> f64 {
         let parts: Vec<f64> = data
             .par_chunks(TASK)
-            .map(|chunk| vectorised(#[inline(always)] || sum_of_squares(chunk)))
+            .map(|chunk| {
+                vectorised(
+                    #[inline(always)]
+                    || sum_of_squares(chunk),
+                )
+            })
             .collect();
         parts.iter().sum()
     };
@@ -138,7 +152,12 @@ pub(crate) fn scale<T: Real>(tensors: &mut Parameters<T>, factor: f64) {
     let factor = T::of(factor);
     for tensor in &mut tensors.0 {
         let chunks = tensor.values.data_mut().par_chunks_mut(TASK);
-        chunks.for_each(|chunk| vectorised(#[inline(always)] || chunk.iter_mut().for_each(|x| *x *= factor)));
+        chunks.for_each(|chunk| {
+            vectorised(
+                #[inline(always)]
+                || chunk.iter_mut().for_each(|x| *x *= factor),
+            )
+        });
     }
 }
 

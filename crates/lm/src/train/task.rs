@@ -110,7 +110,8 @@ impl Task {
     /// run can be taken up at any step.
     pub(crate) fn draw(&self, seed: u64, step: u64, features: bool, draw: &mut Draw) {
         // Odd multiples spread seeds and steps over all 64 bits.
-        let mixed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (step + 1).wrapping_mul(0xD1B5_4A32_D192_ED03);
+        let mixed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ (step + 1).wrapping_mul(0xD1B5_4A32_D192_ED03);
         let mut rng = StdRng::seed_from_u64(mixed);
         match self {
             Self::Text {

@@ -93,7 +93,10 @@ fn check_gradient(name: &str, architecture: &Architecture, batch: Batch<'_>) {
     }
     learner.differentiate(batch);
     let gradient = learner.gradient().clone();
-    let largest = gradient.parts().flat_map(|(_, g)| g).fold(0.0, |m: f64, g| m.max(g.abs()));
+    let largest = gradient
+        .parts()
+        .flat_map(|(_, g)| g)
+        .fold(0.0, |m: f64, g| m.max(g.abs()));
     for (k, tensor) in gradient.0.iter().enumerate() {
         let names: Vec<&str> = tensor.parts.iter().map(|p| p.name.as_str()).collect();
         let moved = tensor.values.data().iter().filter(|g| **g != 0.0).count();
@@ -191,8 +194,18 @@ impl Run {
         let tensor = file.tensor(name).unwrap();
         let data = tensor.data();
         match tensor.dtype() {
-            Dtype::F32 => data.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
-            Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+            Dtype::F32 => data
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f64::from(f32::from_le_bytes(*b)))
+                .collect(),
+            Dtype::F64 => data
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f64::from_le_bytes(*b))
+                .collect(),
             other => panic!("{name} is {other:?}"),
         }
     }
@@ -245,7 +258,10 @@ impl Run {
         for (part, values) in learner.parameters.parts_mut() {
             let stored = self.floats(&format!("init.{}", part.name));
             assert_eq!(stored.len(), values.len(), "{}", part.name);
-            values.iter_mut().zip(stored).for_each(|(x, y)| *x = T::of(y));
+            values
+                .iter_mut()
+                .zip(stored)
+                .for_each(|(x, y)| *x = T::of(y));
         }
         learner
     }
@@ -256,7 +272,8 @@ impl Run {
         let mut laws = SparseRows::new(vocab);
         for range in pointers.windows(2).map(|w| w[0] as usize..w[1] as usize) {
             let row = tokens[range.clone()].iter().copied();
-            laws.push_row(row.zip(probs[range].iter().copied())).unwrap();
+            laws.push_row(row.zip(probs[range].iter().copied()))
+                .unwrap();
         }
         (self.floats("weights"), laws)
     }
@@ -281,7 +298,10 @@ impl Run {
             let loss = learner.step(batches[step % batches.len()], training.rule(step as u64));
             let loss = loss.cross_entropy + loss.penalty;
             let expected = expected.as_f64().unwrap();
-            assert!((loss - expected).abs() < 1e-4, "step {step}: {loss} against {expected}");
+            assert!(
+                (loss - expected).abs() < 1e-4,
+                "step {step}: {loss} against {expected}"
+            );
         }
         let last = learner.cross_entropy(batches[batches.len() - 1]);
         let rule = Rule {
@@ -294,7 +314,10 @@ impl Run {
         };
         let penalty = learner.step(batches[batches.len() - 1], rule).penalty;
         let expected = self.settings["final"].as_f64().unwrap();
-        assert!((last + penalty - expected).abs() < 1e-4, "{last} against {expected}");
+        assert!(
+            (last + penalty - expected).abs() < 1e-4,
+            "{last} against {expected}"
+        );
     }
 
     fn compare_on_text(&self, architecture: &Architecture, batch: usize, window: usize) {
@@ -336,9 +359,11 @@ impl Run {
             rope_theta: 10_000.0,
             norm_eps: 1e-5,
             context_length: self.size("max_position_embeddings"),
-            tied_head: self.settings["sizes"]["tie_word_embeddings"].as_bool().unwrap(),
+            tied_head: self.settings["sizes"]["tie_word_embeddings"]
+                .as_bool()
+                .unwrap(),
             bos: None,
-            })
+        })
     }
 }
 
@@ -462,7 +487,8 @@ fn a_run_taken_up_again_goes_on_bit_for_bit() {
     runs.push((features(), tasks()[1].clone(), momentum));
     runs.push((features(), tasks()[2].clone(), Optimizer::ADAMW));
     for (architecture, task, optimizer) in runs {
-        let begin = || Trainer::new(architecture.clone(), training(optimizer), task.clone()).unwrap();
+        let begin =
+            || Trainer::new(architecture.clone(), training(optimizer), task.clone()).unwrap();
         let mut whole = begin();
         while whole.step().unwrap().is_some() {}
         let mut first = begin();
@@ -501,7 +527,10 @@ fn what_is_learned_does_not_depend_on_the_number_of_threads() {
         window: 80,
     };
     let on = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| {
             let architecture = Architecture::Decoder(wide.clone());
             let settings = training(Optimizer::ADAMW);
@@ -509,7 +538,10 @@ fn what_is_learned_does_not_depend_on_the_number_of_threads() {
             for _ in 0..4 {
                 trainer.step().unwrap();
             }
-            (trainer.losses().to_vec(), trainer.learner_parameters().clone())
+            (
+                trainer.losses().to_vec(),
+                trainer.learner_parameters().clone(),
+            )
         })
     };
     let one = on(1);
@@ -523,7 +555,14 @@ fn a_damaged_state_is_refused_and_the_run_left_as_it_was() {
     let state = folder.path().join("state.safetensors");
     let (_, architecture) = architectures().remove(0);
     let [task, ..] = tasks();
-    let begin = || Trainer::new(architecture.clone(), training(Optimizer::ADAMW), task.clone()).unwrap();
+    let begin = || {
+        Trainer::new(
+            architecture.clone(),
+            training(Optimizer::ADAMW),
+            task.clone(),
+        )
+        .unwrap()
+    };
     let mut trainer = begin();
     assert!(!trainer.restore(&state).unwrap(), "there is none");
     trainer.step().unwrap();
@@ -548,7 +587,12 @@ fn what_cannot_be_trained_is_refused_with_the_reason() {
     };
     let good = training(Optimizer::ADAMW);
     refuse(&features(), good, &text, "unconstrained features");
-    refuse(&decoder, Training { steps: 0, ..good }, &text, "at least one step");
+    refuse(
+        &decoder,
+        Training { steps: 0, ..good },
+        &text,
+        "at least one step",
+    );
     let rate = Training {
         learning_rate: f64::NAN,
         ..good

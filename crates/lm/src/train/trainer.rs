@@ -183,7 +183,9 @@ impl Trainer {
     pub fn operations_a_step(&self) -> f64 {
         let parameters = self.architecture.parameters() as f64;
         let rows = match (&self.architecture, &self.task) {
-            (Architecture::Features(c), _) => return 6.0 * (c.contexts * c.vocab_size * c.dim) as f64,
+            (Architecture::Features(c), _) => {
+                return 6.0 * (c.contexts * c.vocab_size * c.dim) as f64;
+            }
             _ => self.task.tokens_a_step() as f64,
         };
         6.0 * parameters * rows
@@ -199,7 +201,8 @@ impl Trainer {
         }
         let step = self.losses.len() as u64;
         let features = matches!(self.architecture, Architecture::Features(_));
-        self.task.draw(self.training.seed, step, features, &mut self.draw);
+        self.task
+            .draw(self.training.seed, step, features, &mut self.draw);
         let rule = self.training.rule(step);
         let Loss {
             cross_entropy,
