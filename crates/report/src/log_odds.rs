@@ -13,9 +13,6 @@ use crate::figure::{Chart, EXACT, Figure, axis, rule, surety};
 use crate::number::{cosine, figure, signed, size, with_error};
 use crate::table::{Table, optional};
 
-/// The densest and the emptiest colour, as log10 of a share of weight, of pictures to compare.
-const SHARES: (f64, f64) = (-5.0, -1.0);
-
 fn binned(o: &LogOdds) -> Option<Density> {
     let points: Vec<(f64, f64, f64)> = o
         .points
@@ -79,8 +76,11 @@ fn chart(o: &LogOdds, exact: Option<(&LogOdds, &Density)>, density: &Density) ->
         trace["yaxis"] = json!("y2");
     }
     data[4]["showlegend"] = json!(false);
+    // One scale of colours for both.
+    let (shares, others) = (density.shares(), beside.shares());
     for at in [0, 3] {
-        (data[at]["zmin"], data[at]["zmax"]) = (json!(SHARES.0), json!(SHARES.1));
+        data[at]["zmin"] = json!(shares.0.min(others.0));
+        data[at]["zmax"] = json!(shares.1.max(others.1));
     }
     let range = [
         density.range.0.min(beside.range.0),

@@ -110,7 +110,7 @@ pub(crate) fn lengths(report: &Report) -> Result<Figure, ReportError> {
         let exact = &t.information.by_length;
         let x: Vec<f64> = exact.iter().map(middle).collect();
         let y: Vec<f64> = exact.iter().map(|l| l.loss).collect();
-        let mut trace = exact_line("exact: k_true on the same positions", &x, &y);
+        let mut trace = exact_line("exact: k_true", &x, &y);
         trace["customdata"] = json!(
             exact
                 .iter()
@@ -167,7 +167,11 @@ pub(crate) fn lengths(report: &Report) -> Result<Figure, ReportError> {
         alt: format!(
             "Mean loss on running text by the number of tokens of prefix read, with one standard error, and the \
              cross-entropy on the corpus's short contexts{}.",
-            if truth.is_some() { "; dashed, the loss of k_true on the same positions and the entropy rate" } else { "" }
+            if truth.is_some() {
+                "; dashed, the loss of k_true on the same positions and the entropy rate"
+            } else {
+                ""
+            }
         ),
         chart,
         more: html! {},
@@ -177,14 +181,25 @@ pub(crate) fn lengths(report: &Report) -> Result<Figure, ReportError> {
             plural(running.positions, "position"),
             visible(running.choice.trim_end_matches('.'))
         ),
-        caveat: "Prefix length and place in the document go together: openings of documents may be easier or harder by \
-                 nature, and long prefixes come from long documents only. The dashed line is over the corpus's most \
-                 frequent contexts, not over all of its text."
-            .into(),
+        caveat: format!(
+            "Prefix length and place in the document go together: openings of documents may be easier or harder by \
+             nature, and long prefixes come from long documents only. The {} is over the corpus's most frequent \
+             contexts, not over all of its text.",
+            if truth.is_some() {
+                "level of contexts"
+            } else {
+                "dashed line"
+            }
+        ),
         table: Table::with_exact(
             "prefix-length.csv",
             &["from", "to", "positions", "loss_nats", "standard_error"],
-            &["exact_law_loss_nats", "exact_law_error", "gap_nats", "gap_error"],
+            &[
+                "exact_law_loss_nats",
+                "exact_law_error",
+                "gap_nats",
+                "gap_error",
+            ],
             truth.is_some(),
             rows,
         )?,
@@ -381,7 +396,7 @@ pub(crate) fn training(report: &Report) -> Result<Option<Figure>, ReportError> {
         ]),
         layout: json!({
             "xaxis": log_axis("step of training", &x),
-            "yaxis": {"title": {"text": "loss, nats a token"}, "automargin": true, "rangemode": "tozero"},
+            "yaxis": {"title": {"text": "loss, nats a token"}, "automargin": true},
             "legend": {"orientation": "h", "y": 1.1},
         }),
         height: 400,
@@ -428,7 +443,7 @@ pub(crate) fn training(report: &Report) -> Result<Option<Figure>, ReportError> {
             visible(t.settings.trim_end_matches('.'))
         ),
         caveat: format!(
-            "These are losses on the training text, in all {} read: text read more than once can be known by heart, and the smoothed line rounds off quick changes. The figure before this one is the loss on running text \
+            "These are losses on the training text, {} tokens in all: text read more than once can be known by heart, and the smoothed line rounds off quick changes. The figure before this one is the loss on running text \
              after training.",
             count(t.tokens)
         ),
