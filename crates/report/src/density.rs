@@ -110,6 +110,17 @@ impl Density {
         })
     }
 
+    /// log10 of the smallest and the largest share of weight in a bin.
+    pub fn shares(&self) -> (f64, f64) {
+        self.bins
+            .iter()
+            .filter(|b| b.0 > 0.0)
+            .map(|b| (b.0 / self.total.max(f64::MIN_POSITIVE)).log10())
+            .fold((0.0, f64::NEG_INFINITY), |(low, high), x| {
+                (x.min(low), x.max(high))
+            })
+    }
+
     /// The filled bins, for CSV.
     pub fn rows(&self) -> impl Iterator<Item = Vec<String>> {
         self.bins

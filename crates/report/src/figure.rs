@@ -96,6 +96,36 @@ pub(crate) fn rule(name: &str, x: [f64; 2], y: [f64; 2], color: &str, dash: &str
     })
 }
 
+/// The colour of all that is exact, on the whole page; with it go dashes and open diamonds.
+pub(crate) const EXACT: &str = "@exact";
+
+/// Exact values as a line through points.
+pub(crate) fn exact_line(name: &str, x: &[f64], y: &[f64]) -> Value {
+    let mut trace = line(name, x, y, EXACT, "dash");
+    trace["marker"] = exact_marker(7.0);
+    trace
+}
+
+/// The marker of an exact value.
+pub(crate) fn exact_marker(size: f64) -> Value {
+    json!({"color": EXACT, "size": size, "symbol": "diamond-open"})
+}
+
+/// One exact value as a horizontal line over the range of `x`.
+pub(crate) fn exact_level(name: &str, x: &[f64], y: f64) -> Value {
+    let (low, high) = x
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| {
+            (a.min(x), b.max(x))
+        });
+    rule(name, [low, high], [y, y], EXACT, "dash")
+}
+
+/// The traces that there are.
+pub(crate) fn traces(all: impl IntoIterator<Item = Option<Value>>) -> Value {
+    Value::Array(all.into_iter().flatten().collect())
+}
+
 /// An axis with a title.
 pub(crate) fn axis(title: &str) -> Value {
     json!({"title": {"text": title}, "automargin": true})

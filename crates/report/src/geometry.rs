@@ -1,16 +1,20 @@
 //! Lens 2: the pattern of supports, and whether the model has taken its shape.
 
-use lawvere_geometry::{Concept, LayerCollapse};
+use std::collections::BTreeMap;
+
+use lawvere_geometry::Concept;
 use maud::{Markup, html};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::ReportError;
-use crate::data::Report;
-use crate::density::Density;
-use crate::figure::{Chart, Figure, axis, line, log_axis, rule, surety};
-use crate::number::{figure, fixed, nats_and_bits, percent, plural, signed, size, with_error};
+use crate::collapse::{Verdict, collapse, verdict};
+use crate::data::{Report, TrueGeometry};
+use crate::figure::{Chart, Figure, exact_line, exact_marker, line, log_axis, surety, traces};
+use crate::log_odds::log_odds;
+use crate::number::{cosine, figure, nats_and_bits, percent, plural, size, with_error};
 use crate::table::{Table, cell, optional};
 use crate::text::{label, plotly_text};
+use crate::truth::off;
 
 pub(crate) fn figures(report: &Report) -> Result<Vec<Figure>, ReportError> {
     Ok(vec![
@@ -94,6 +98,13 @@ fn supports(report: &Report) -> Result<Figure, ReportError> {
         size(summary.entries),
         percent(filled as f64, shown as f64),
     );
+    let truth = report.truth.as_ref().map(|t| {
+        format!(
+            "The language allows {} pairs in these contexts: {}.",
+            size(t.geometry.summary.entries),
+            seen(&t.geometry, summary.entries)
+        )
+    });
     let token = |i: usize| report.token(map.tokens[i]);
     let context = |j: usize| report.context(map.contexts[j]);
     let every = |n: usize, most: usize| n.div_ceil(most).max(1);
@@ -155,7 +166,7 @@ fn supports(report: &Report) -> Result<Figure, ReportError> {
     Ok(Figure {
         id: "supports",
         heading,
-        sentences: vec![sentence],
+        sentences: [sentence].into_iter().chain(truth).collect(),
         alt: format!(
             "Heat map of log₁₀ next-token probability in the corpus, {} tokens by {} contexts; blank where the token \
              never follows the context.",
@@ -172,6 +183,54 @@ fn supports(report: &Report) -> Result<Figure, ReportError> {
             .into(),
         table: Table::new("supports.csv", &["token_id", "token", "context_row", "context", "log10_p"], rows)?,
     })
+}
+
+/// How much of the exact supports the corpus showed in its `observed` entries.
+fn seen(truth: &TrueGeometry, observed: usize) -> String {
+    let shown = if truth.seen == truth.summary.entries {
+        "the corpus shows all of them".to_string()
+    } else {
+        format!(
+            "the corpus shows {} of them",
+            percent(truth.seen as f64, truth.summary.entries as f64)
+        )
+    };
+    match observed.saturating_sub(truth.seen) {
+        0 => shown,
+        n => format!(
+            "{shown}, and {} that the language does not allow: the corpus is not from this language alone",
+            size(n)
+        ),
+    }
+}
+
+/// Exact supports and entropy beside the observed ones, in words.
+fn exact_supports(report: &Report) -> Option<Vec<String>> {
+    let (s, truth) = (&report.geometry.summary, &report.truth.as_ref()?.geometry);
+    let t = &truth.summary;
+    let unseen = if truth.unseen_mass > 0.0 {
+        format!(
+            "a next token that the corpus never showed after its context has probability {} on average",
+            figure(truth.unseen_mass)
+        )
+    } else {
+        "no next token is left that the corpus never showed".to_string()
+    };
+    Some(vec![
+        format!(
+            "Exactly, a support holds {} tokens on average, {} at the median and {} at most, and {} contexts are \
+             deterministic; {unseen}.",
+            figure(t.mean_support),
+            size(t.median_support),
+            size(t.largest_support),
+            size(t.deterministic),
+        ),
+        format!(
+            "The exact H is {} nats: the estimate is {}.",
+            figure(t.entropy),
+            off(s.entropy, s.entropy_error, t.entropy)
+        ),
+    ])
 }
 
 fn support_sizes(report: &Report) -> Result<Figure, ReportError> {
@@ -202,7 +261,7 @@ fn support_sizes(report: &Report) -> Result<Figure, ReportError> {
             percent(s.sharing as f64, s.contexts as f64)
         )
     };
-    let sentences = vec![
+    let mut sentences = vec![
         format!(
             "m = {} contexts with n = {} occurrences and V = {} next tokens have a conditional entropy H of {}.",
             size(s.contexts),
@@ -225,26 +284,51 @@ fn support_sizes(report: &Report) -> Result<Figure, ReportError> {
             size(s.classes),
         ),
     ];
-    let x: Vec<f64> = s.sizes.iter().map(|p| p.0 as f64).collect();
-    let y: Vec<f64> = s.sizes.iter().map(|p| p.1 as f64).collect();
+    sentences.extend(exact_supports(report).into_iter().flatten());
+    let exact = report.truth.as_ref().map(|t| &t.geometry.summary.sizes);
+    let coordinates = |sizes: &[(usize, usize)]| -> (Vec<f64>, Vec<f64>) {
+        sizes.iter().map(|p| (p.0 as f64, p.1 as f64)).unzip()
+    };
+    let (x, y) = coordinates(&s.sizes);
+    let (exact_x, exact_y) = exact.map_or_else(Default::default, |sizes| coordinates(sizes));
     let chart = (!x.is_empty()).then(|| Chart {
-        data: json!([{
-            "type": "scatter", "mode": "markers", "x": x, "y": y, "showlegend": false,
-            "marker": {"color": "@c1", "size": 6, "opacity": 0.7},
-            "hovertemplate": "%{y} contexts with %{x} next tokens<extra></extra>",
-        }]),
-        layout: json!({"xaxis": log_axis("tokens in the support", &x), "yaxis": log_axis("contexts", &y)}),
+        data: traces([
+            Some(json!({
+                "type": "scatter", "mode": "markers", "name": "observed", "x": x, "y": y, "showlegend": exact.is_some(),
+                "marker": {"color": "@c1", "size": 6, "opacity": 0.7},
+                "hovertemplate": "%{y} contexts with %{x} next tokens<extra></extra>",
+            })),
+            exact.map(|_| json!({
+                "type": "scatter", "mode": "markers", "name": "exact", "x": exact_x, "y": exact_y,
+                "marker": exact_marker(9.0),
+                "hovertemplate": "exactly %{y} contexts with %{x} next tokens<extra></extra>",
+            })),
+        ]),
+        layout: json!({
+            "xaxis": log_axis("tokens in the support", &[x.as_slice(), &exact_x].concat()),
+            "yaxis": log_axis("contexts", &[y.as_slice(), &exact_y].concat()),
+            "legend": {"orientation": "h", "y": 1.12},
+        }),
         height: 340,
     });
-    let rows = s
-        .sizes
+    let mut counts: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    for &(size, n) in &s.sizes {
+        counts.entry(size).or_default().0 += n;
+    }
+    for &(size, n) in exact.into_iter().flatten() {
+        counts.entry(size).or_default().1 += n;
+    }
+    let rows = counts
         .iter()
-        .map(|(size, n)| vec![size.to_string(), n.to_string()]);
+        .map(|(size, (n, exact))| vec![size.to_string(), n.to_string(), exact.to_string()]);
     Ok(Figure {
         id: "support-sizes",
         heading,
         sentences,
-        alt: "How many contexts have a support of each size, both axes logarithmic.".into(),
+        alt: format!(
+            "How many contexts have a support of each size, both axes logarithmic.{}",
+            if exact.is_some() { " Diamonds count the exact supports of the same contexts." } else { "" }
+        ),
         chart,
         more: html! {},
         estimate: format!(
@@ -254,7 +338,13 @@ fn support_sizes(report: &Report) -> Result<Figure, ReportError> {
         caveat: "The entropy is the plug-in estimate, biased low where a context was seen few times; that bias is not in \
                  its standard error. Supports grow with the corpus."
             .into(),
-        table: Table::new("support-sizes.csv", &["support_size", "contexts"], rows)?,
+        table: Table::with_exact(
+            "support-sizes.csv",
+            &["support_size", "contexts"],
+            &["exact_contexts"],
+            exact.is_some(),
+            rows,
+        )?,
     })
 }
 
@@ -263,8 +353,8 @@ fn concepts(report: &Report) -> Result<Figure, ReportError> {
     let values = &s.singular_values;
     let energy = |k: usize| values.iter().take(k).map(|v| v * v).sum::<f64>();
     let ten = values.len().min(10);
-    let share = energy(ten) / s.energy.max(f64::MIN_POSITIVE);
-    let heading = match (ten, share) {
+    let held = energy(ten) / s.energy.max(f64::MIN_POSITIVE);
+    let heading = match (ten, held) {
         (0, _) => "The support pattern has no direction of its own".to_string(),
         (_, x) if x >= 0.5 => {
             format!(
@@ -289,24 +379,61 @@ fn concepts(report: &Report) -> Result<Figure, ReportError> {
         size(values.len()),
         percent(energy(values.len()), s.energy),
     );
-    let x: Vec<f64> = (1..=values.len()).map(|k| k as f64).collect();
+    let exact = report.truth.as_ref().map(|t| &t.geometry.spectrum);
+    let exact_values = exact.map_or(&[][..], |t| &t.singular_values);
+    let truth = exact.and_then(|t| {
+        let (observed, exact) = (*values.first()?, *t.singular_values.first()?);
+        Some(format!(
+            "The pattern of exact supports has a leading singular value of {} and an energy of {}: the observed leading \
+             value is {}.",
+            figure(exact),
+            figure(t.energy),
+            off(observed, None, exact),
+        ))
+    });
+    let ranks = |n: usize| -> Vec<f64> { (1..=n).map(|k| k as f64).collect() };
+    let x = ranks(values.len().max(exact_values.len()));
     let chart = (!values.is_empty()).then(|| Chart {
-        data: json!([line("singular value", &x, values, "@c1", "solid")]),
-        layout: json!({"xaxis": log_axis("rank", &x), "yaxis": log_axis("singular value", values), "showlegend": false}),
+        data: traces([
+            Some(line(
+                if exact.is_some() {
+                    "observed"
+                } else {
+                    "singular value"
+                },
+                &ranks(values.len()),
+                values,
+                "@c1",
+                "solid",
+            )),
+            exact.map(|_| exact_line("exact", &ranks(exact_values.len()), exact_values)),
+        ]),
+        layout: json!({
+            "xaxis": log_axis("rank", &x),
+            "yaxis": log_axis("singular value", &[values.as_slice(), exact_values].concat()),
+            "showlegend": exact.is_some(), "legend": {"orientation": "h", "y": 1.12},
+        }),
         height: 340,
     });
-    let rows = values.iter().enumerate().map(|(k, v)| {
+    let share = |v: f64, energy: f64| v * v / energy.max(f64::MIN_POSITIVE);
+    let rows = (0..x.len()).map(|k| {
+        let (v, e) = (values.get(k).copied(), exact_values.get(k).copied());
         vec![
             (k + 1).to_string(),
-            cell(*v),
-            cell(v * v / s.energy.max(f64::MIN_POSITIVE)),
+            optional(v),
+            optional(v.map(|v| share(v, s.energy))),
+            optional(e),
+            optional(e.zip(exact).map(|(e, t)| share(e, t.energy))),
         ]
     });
     Ok(Figure {
         id: "concepts",
         heading,
-        sentences: if values.is_empty() { Vec::new() } else { vec![sentence] },
-        alt: "The leading singular values of the centred support matrix, both axes logarithmic.".into(),
+        sentences: if values.is_empty() { Vec::new() } else { [sentence].into_iter().chain(truth).collect() },
+        alt: format!(
+            "The leading singular values of the centred support matrix, both axes logarithmic.{}",
+            if exact.is_some() { " The dashed line is that of the exact supports." } else { "" }
+        ),
         chart,
         more: concept_table(report, &s.concepts),
         estimate: format!(
@@ -319,7 +446,13 @@ fn concepts(report: &Report) -> Result<Figure, ReportError> {
                  conditions that real corpora need not meet. Directions with near-equal singular values may mix. The \
                  sign of a direction is arbitrary: its largest token is put on the “along” side."
             .into(),
-        table: Table::new("spectrum.csv", &["rank", "singular_value", "energy_share"], rows)?,
+        table: Table::with_exact(
+            "spectrum.csv",
+            &["rank", "singular_value", "energy_share"],
+            &["exact_singular_value", "exact_energy_share"],
+            exact.is_some(),
+            rows,
+        )?,
     })
 }
 
@@ -377,409 +510,4 @@ fn concept_table(report: &Report, concepts: &[Concept]) -> Markup {
             }
         }
     }
-}
-
-/// What the collapse curves say. `Partly` and `Beyond` carry the mean cosines of pairs with equal
-/// and with different supports, both among pairs with different last tokens.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Verdict<'a> {
-    NoStates,
-    TooFewPairs(&'a LayerCollapse),
-    NotVisible(&'a LayerCollapse),
-    LastTokenUntested(&'a LayerCollapse),
-    LastToken(&'a LayerCollapse),
-    Partly(&'a LayerCollapse, f64, f64),
-    Beyond(&'a LayerCollapse, f64, f64),
-}
-
-/// Collapse is visible where `within` exceeds both `between` and the shuffled control by three
-/// standard deviations; it is more than shared last tokens where that gap stays without them.
-pub(crate) fn verdict(layers: &[LayerCollapse]) -> Verdict<'_> {
-    let visible = |l: &LayerCollapse| {
-        let control = l.shuffled.max(l.between);
-        l.within > control + 3.0 * l.shuffled_deviation
-    };
-    let gap = |l: &LayerCollapse| l.within - l.between;
-    let others = |l: &LayerCollapse| Some((l.within_other_last?, l.between_other_last?));
-    let other_gap = |l: &LayerCollapse| others(l).map_or(f64::NEG_INFINITY, |(a, b)| a - b);
-    let Some(last) = layers.last() else {
-        return Verdict::NoStates;
-    };
-    if last.within_pairs < FEWEST_PAIRS {
-        return Verdict::TooFewPairs(last);
-    }
-    let seen: Vec<&LayerCollapse> = layers.iter().filter(|l| visible(l)).collect();
-    let widest = |f: &dyn Fn(&LayerCollapse) -> f64| {
-        seen.iter().copied().max_by(|a, b| f(a).total_cmp(&f(b)))
-    };
-    let Some(best) = widest(&gap) else {
-        return Verdict::NotVisible(last);
-    };
-    let Some(best_other) = widest(&other_gap).filter(|l| others(l).is_some()) else {
-        return Verdict::LastTokenUntested(best);
-    };
-    // Fewer pairs scatter more.
-    let fewer = best_other.within_pairs as f64 / best_other.within_other_last_pairs.max(1) as f64;
-    let noise = 3.0 * best_other.shuffled_deviation * fewer.max(1.0).sqrt();
-    match others(best_other) {
-        Some((a, b)) if a - b <= noise => Verdict::LastToken(best),
-        Some((a, b)) if a - b < 0.5 * gap(best_other) => Verdict::Partly(best_other, a, b),
-        Some((a, b)) => Verdict::Beyond(best_other, a, b),
-        None => Verdict::LastTokenUntested(best),
-    }
-}
-
-/// With fewer pairs of equal supports a mean cosine says nothing either way.
-const FEWEST_PAIRS: u64 = 30;
-
-/// A difference of mean cosines below which an effect, however certain, is called faint.
-const FAINT: f64 = 0.05;
-
-/// A cosine, to two decimals.
-fn cosine(x: f64) -> String {
-    fixed(x, 2)
-}
-
-fn control(l: &LayerCollapse) -> String {
-    format!(
-        "the shuffled control is {} ± {}",
-        fixed(l.shuffled, 3),
-        fixed(l.shuffled_deviation, 3)
-    )
-}
-
-fn collapse_prose(layers: &[LayerCollapse]) -> (String, Vec<String>) {
-    let against = |l: &LayerCollapse| {
-        format!(
-            "mean cosine {} for pairs of contexts with equal supports against {} for other pairs, at layer {}; {}",
-            cosine(l.within),
-            cosine(l.between),
-            l.layer,
-            control(l)
-        )
-    };
-    let (heading, mut sentences) = match verdict(layers) {
-        Verdict::NoStates => {
-            return (
-                "No hidden states were kept, so collapse was not measured".into(),
-                Vec::new(),
-            );
-        }
-        Verdict::TooFewPairs(l) => {
-            return (
-                "Too few contexts share a support to tell whether their states collapse".into(),
-                vec![format!(
-                    "{} of contexts have equal supports; a mean cosine needs at least {FEWEST_PAIRS} to say anything.",
-                    plural(l.within_pairs as usize, "pair")
-                )],
-            );
-        }
-        Verdict::NotVisible(l) => (
-            "Collapse is not visible: equal supports do not align states",
-            vec![format!(
-                "At no layer do equal supports align states beyond chance: {}.",
-                against(l)
-            )],
-        ),
-        Verdict::LastTokenUntested(l) => (
-            "States of contexts that share a support point the same way, as do those that share a last token",
-            vec![
-                format!("There is alignment: {}.", against(l)),
-                "But all pairs with equal supports also end in the same token, so the two causes cannot be told apart."
-                    .into(),
-            ],
-        ),
-        Verdict::LastToken(l) => (
-            "Alignment of contexts that share a support is explained by their last tokens",
-            vec![
-                format!("There is alignment: {}.", against(l)),
-                format!(
-                    "But among pairs that end in different tokens it vanishes: {} with equal supports against {} with \
-                     different ones.",
-                    cosine(l.within_other_last.unwrap_or(f64::NAN)),
-                    cosine(l.between_other_last.unwrap_or(f64::NAN)),
-                ),
-            ],
-        ),
-        Verdict::Partly(l, a, b) => (
-            "States of contexts that share a support point the same way, mostly because they share a last token",
-            vec![
-                format!("There is alignment: {}.", against(l)),
-                format!(
-                    "Among pairs that end in different tokens the difference is smaller but remains: {} against {} \
-                     ({} such pairs with equal supports).",
-                    cosine(a),
-                    cosine(b),
-                    crate::number::count(l.within_other_last_pairs),
-                ),
-            ],
-        ),
-        Verdict::Beyond(l, a, b) => (
-            "States of contexts that share a support point the same way",
-            vec![
-                format!("There is alignment: {}.", against(l)),
-                format!(
-                    "Sharing a last token does not explain it: among pairs that end in different tokens it is {} \
-                     against {} ({} such pairs with equal supports).",
-                    cosine(a),
-                    cosine(b),
-                    crate::number::count(l.within_other_last_pairs),
-                ),
-            ],
-        ),
-    };
-    let strength = match verdict(layers) {
-        Verdict::NoStates | Verdict::TooFewPairs(_) | Verdict::NotVisible(_) => None,
-        Verdict::LastTokenUntested(l)
-        | Verdict::LastToken(l)
-        | Verdict::Partly(l, ..)
-        | Verdict::Beyond(l, ..) => Some(l.within - l.between),
-    };
-    let heading = match strength {
-        Some(x) if x < FAINT => format!(
-            "A faint effect: {}{}",
-            heading[..1].to_lowercase(),
-            &heading[1..]
-        ),
-        _ => heading.to_string(),
-    };
-    if let (Some(last), true) = (layers.last(), layers.len() > 1) {
-        let same = last.between_same_last.map_or_else(String::new, |x| {
-            format!(
-                "; pairs that share only the last token are at {}",
-                cosine(x)
-            )
-        });
-        sentences.push(format!(
-            "At the last layer, {}, where the theory places collapse, it is {} against {}{same}.",
-            last.layer,
-            cosine(last.within),
-            cosine(last.between)
-        ));
-    }
-    (heading, sentences)
-}
-
-fn collapse(report: &Report) -> Result<Figure, ReportError> {
-    let layers = &report.geometry.collapse;
-    let (heading, sentences) = collapse_prose(layers);
-    let x: Vec<f64> = layers.iter().map(|l| l.layer as f64).collect();
-    let of = |f: fn(&LayerCollapse) -> f64| layers.iter().map(f).collect::<Vec<f64>>();
-    let maybe = |name: &str,
-                 f: fn(&LayerCollapse) -> Option<f64>,
-                 color: &str,
-                 dash: &str|
-     -> Option<Value> {
-        let y: Vec<Option<f64>> = layers.iter().map(f).collect();
-        y.iter().any(Option::is_some).then(|| {
-            let mut trace = line(name, &x, &[], color, dash);
-            trace["y"] = json!(y);
-            trace
-        })
-    };
-    let band = |name: &str, y: Vec<f64>, fill: Option<&str>| {
-        json!({
-            "type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": {"width": 0, "color": "@muted"},
-            "fill": fill, "fillcolor": "@band", "showlegend": fill.is_some(), "hoverinfo": "skip",
-        })
-    };
-    let mut data = vec![
-        band(
-            "lower",
-            of(|l| l.shuffled - 3.0 * l.shuffled_deviation),
-            None,
-        ),
-        band(
-            "shuffled ± 3 sd",
-            of(|l| l.shuffled + 3.0 * l.shuffled_deviation),
-            Some("tonexty"),
-        ),
-        line("equal supports", &x, &of(|l| l.within), "@c1", "solid"),
-        line("different supports", &x, &of(|l| l.between), "@c2", "solid"),
-    ];
-    data.extend(maybe(
-        "equal supports, other last token",
-        |l| l.within_other_last,
-        "@c1",
-        "dot",
-    ));
-    data.extend(maybe(
-        "different supports, other last token",
-        |l| l.between_other_last,
-        "@c2",
-        "dot",
-    ));
-    data.extend(maybe(
-        "different supports, same last token",
-        |l| l.between_same_last,
-        "@c3",
-        "dash",
-    ));
-    let chart = (!layers.is_empty()).then(|| Chart {
-        data: json!(data),
-        layout: json!({
-            "xaxis": axis("layer (0 is the embedding)"), "yaxis": axis("mean cosine"),
-            "legend": {"orientation": "h", "y": -0.2, "traceorder": "normal"}, "hovermode": "x unified",
-        }),
-        height: 460,
-    });
-    let rows = layers.iter().map(|l| {
-        vec![
-            l.layer.to_string(),
-            cell(l.within),
-            cell(l.between),
-            cell(l.shuffled),
-            cell(l.shuffled_deviation),
-            optional(l.within_other_last),
-            optional(l.between_other_last),
-            optional(l.between_same_last),
-            l.within_pairs.to_string(),
-            l.within_other_last_pairs.to_string(),
-        ]
-    });
-    Ok(Figure {
-        id: "collapse",
-        heading,
-        sentences,
-        alt: "Mean cosine of centred states by layer, for pairs of contexts with equal and with different supports, \
-              with and without pairs that share their last token, and for shuffled supports."
-            .into(),
-        chart,
-        more: html! {},
-        estimate: "Subspace collapse: in the limit of training without regularisation, contexts with equal supports \
-                   have states in one direction. Cosines are exact over all pairs, states centred on their mean. The \
-                   band is the shuffled control, mean ± 3 standard deviations over shuffles; there is no standard error \
-                   over corpora."
-            .into(),
-        caveat: "States late in a transformer resemble those of contexts with the same last token for many reasons; the \
-                 dotted lines leave such pairs out. Equal observed supports are mostly small ones, often of a single \
-                 token. The control deals supports at random, so it keeps their sizes but not their last tokens."
-            .into(),
-        table: Table::new(
-            "collapse.csv",
-            &[
-                "layer", "within", "between", "shuffled", "shuffled_deviation", "within_other_last",
-                "between_other_last", "between_same_last", "within_pairs", "within_other_last_pairs",
-            ],
-            rows,
-        )?,
-    })
-}
-
-fn log_odds(report: &Report) -> Result<Figure, ReportError> {
-    let o = &report.geometry.log_odds;
-    let noise = 3.0 * o.correlation_error.unwrap_or(0.0);
-    let follows = o.correlation > o.shuffled_correlation + noise.max(0.05);
-    let slope_is = match o.slope_error {
-        Some(e) if (o.slope - 1.0).abs() <= 2.0 * e => "which is 1 within two standard errors",
-        _ if o.slope < 1.0 => "flatter than the corpus's",
-        _ if o.slope > 1.0 => "steeper than the corpus's",
-        _ => "exactly that of the corpus",
-    };
-    let heading = match (follows, o.correlation) {
-        (false, _) => {
-            "Among possible tokens, the model's odds do not follow the corpus's".to_string()
-        }
-        (true, r) if r >= 0.8 => {
-            "Among possible tokens, the model's odds follow the corpus's closely".to_string()
-        }
-        (true, r) if r >= 0.5 => {
-            "Among possible tokens, the model's odds follow the corpus's".to_string()
-        }
-        (true, _) => {
-            "Among possible tokens, the model's odds follow the corpus's only loosely".to_string()
-        }
-    };
-    let sentence = format!(
-        "Over {} pairs of context and token, in {} contexts with at least two possible tokens, the model's centred \
-         logits correlate with Lⁱⁿ at {}; with the corpus's odds dealt at random within each context the correlation is \
-         {}. The slope through the origin is {}, {slope_is}.",
-        size(o.entries),
-        size(o.contexts),
-        with_error(o.correlation, o.correlation_error),
-        cosine(o.shuffled_correlation),
-        with_error(o.slope, o.slope_error),
-    );
-    let points: Vec<(f64, f64, f64)> = o
-        .points
-        .iter()
-        .map(|p| (p.corpus, p.model, p.weight))
-        .collect();
-    let density = Density::new(&points);
-    let chart = density.as_ref().map(|d| {
-        let (low, high) = d.range;
-        let fitted = |x: f64| o.slope * x;
-        // Both lines stay inside the square.
-        let end = |edge: f64| {
-            if o.slope.abs() > 1.0 {
-                edge / o.slope.abs()
-            } else {
-                edge
-            }
-        };
-        Chart {
-            data: json!([
-                d.heatmap("share of weight"),
-                rule("slope 1", [low, high], [low, high], "@ink", "dash"),
-                rule(
-                    &format!("fitted slope {}", figure(o.slope)),
-                    [end(low), end(high)],
-                    [fitted(end(low)), fitted(end(high))],
-                    "@c2",
-                    "solid"
-                ),
-            ]),
-            layout: json!({
-                "xaxis": axis("Lⁱⁿ: the corpus's log-odds in the support, nats"),
-                "yaxis": axis("the model's log-odds, nats"),
-                "legend": {"orientation": "h", "y": 1.08},
-            }),
-            height: 540,
-        }
-    });
-    let outside = density.as_ref().map_or(0, |d| d.outside);
-    let left_out = match outside {
-        0 => String::new(),
-        n => format!(" {} of them lie outside the picture.", size(n)),
-    };
-    Ok(Figure {
-        id: "log-odds",
-        heading,
-        sentences: vec![sentence],
-        alt: format!(
-            "Density of the model's log-odds (up) against the corpus's Lⁱⁿ (across) with the line of slope 1 and the \
-             fitted slope {}.",
-            signed(o.slope)
-        ),
-        chart,
-        more: html! {},
-        estimate: format!(
-            "Lⁱⁿ is log p minus its mean over the support: the finite part of the logits that training drives to. \
-             Contexts weigh by frequency, the tokens of a support equally. {}{left_out}",
-            surety(o.correlation_error)
-        ),
-        caveat: "Rare tokens make Lⁱⁿ noisy, and noise across flattens a slope: even a perfect model would show a slope \
-                 below 1 and a correlation below 1 on a finite corpus."
-            .into(),
-        table: Table::new(
-            "log-odds.csv",
-            &["corpus_from", "corpus_to", "model_from", "model_to", "weight", "entries"],
-            density.iter().flat_map(Density::rows),
-        )?,
-    })
-}
-
-/// The rows of `log-odds-entries.csv`.
-pub(crate) fn log_odds_rows(report: &Report) -> impl Iterator<Item = Vec<String>> {
-    report.geometry.log_odds.points.iter().map(|p| {
-        vec![
-            p.context.to_string(),
-            report.context(p.context),
-            p.token.to_string(),
-            report.token(p.token),
-            cell(p.corpus),
-            cell(p.model),
-            cell(p.weight),
-        ]
-    })
 }

@@ -1,29 +1,35 @@
 //! Lens 3: likelihood, entropies, and what a state says about the next token.
 
-use lawvere_information::{Direction, LayerReading, LengthLoss};
-use maud::{Markup, html};
+use lawvere_information::LayerReading;
+use maud::html;
 use serde_json::{Value, json};
 
 use crate::ReportError;
-use crate::data::Report;
-use crate::figure::{Chart, Figure, axis, line, log_axis, rule, surety};
-use crate::number::{
-    bits, count, figure, fixed, nats_and_bits, percent, plural, signed, size, with_error,
+use crate::data::{Report, TrueInformation};
+use crate::figure::{
+    Chart, EXACT, Figure, axis, exact_level, exact_line, exact_marker, line, rule, surety, traces,
 };
+use crate::fisher::fisher;
+use crate::number::{bits, count, figure, nats_and_bits, percent, plural, with_error};
+use crate::running::{lengths, training};
 use crate::table::{Table, cell, optional};
-use crate::text::{label, plotly_text, visible};
+use crate::text::plotly_text;
+use crate::truth::off;
 
-/// The most points of the scatter of entropies.
+/// The most points of the scatter of entropies, and the most exact ones among them.
 const POINTS: usize = 3000;
+const EXACT_POINTS: usize = 800;
 
 pub(crate) fn figures(report: &Report) -> Result<Vec<Figure>, ReportError> {
-    Ok(vec![
+    let mut figures = vec![
         identity(report)?,
         entropies(report)?,
         layers(report)?,
         fisher(report)?,
         lengths(report)?,
-    ])
+    ];
+    figures.extend(training(report)?);
+    Ok(figures)
 }
 
 /// The finding of this lens in one sentence, for the summary.
@@ -43,6 +49,35 @@ pub(crate) fn highlight(report: &Report) -> String {
             Confidence::Equal => "its predictions are as certain as the corpus's",
         },
     )
+}
+
+/// The exact decomposition beside the estimated one, in words.
+fn exact_likelihood(report: &Report, t: &TrueInformation) -> [String; 2] {
+    let (l, e) = (&report.information.likelihood, &t.likelihood);
+    let noise = if t.sampling_divergence >= l.divergence {
+        format!(
+            "k_true itself is {} nats from the corpus's counts, no less than the model: on these contexts the corpus \
+             cannot tell the two apart.",
+            figure(t.sampling_divergence)
+        )
+    } else {
+        format!(
+            "k_true itself is {} nats from the corpus's counts: {} of the model's distance from the corpus is no \
+             more than a perfect model would show.",
+            figure(t.sampling_divergence),
+            percent(t.sampling_divergence, l.divergence)
+        )
+    };
+    [
+        format!(
+            "Exactly, CE is {} nats, H {} and KL from k_true {}; the estimate of KL is {}.",
+            figure(e.cross_entropy),
+            figure(e.entropy),
+            figure(e.divergence),
+            off(l.divergence, l.divergence_error, e.divergence),
+        ),
+        noise,
+    ]
 }
 
 fn identity(report: &Report) -> Result<Figure, ReportError> {
@@ -78,7 +113,8 @@ fn identity(report: &Report) -> Result<Figure, ReportError> {
         x if x < 0.0 => format!("{} nats lower", figure(-x)),
         x => format!("{} nats higher", figure(x)),
     };
-    let sentences = vec![
+    let truth = report.truth.as_ref().map(|t| &t.information);
+    let mut sentences = vec![
         format!(
             "On contexts of {} the cross-entropy is {}: the corpus's conditional entropy H is {}, and the divergence KL \
              of the model from the corpus {}.",
@@ -95,8 +131,32 @@ fn identity(report: &Report) -> Result<Figure, ReportError> {
             nats_and_bits(r.cross_entropy, r.cross_entropy_error),
         ),
     ];
-    let rows = ["running text", "contexts"];
-    let bar = |name: &str, values: [f64; 2], color: &str| {
+    if let Some(t) = truth {
+        sentences.extend(exact_likelihood(report, t));
+    }
+    // From below; exact bars stand beside those they belong to.
+    let places = match truth {
+        None => vec!["running text", "contexts"],
+        Some(_) => vec![
+            "k_true on running text",
+            "running text",
+            "contexts, exact",
+            "contexts",
+        ],
+    };
+    let at = |place: &str, x: f64| -> Vec<f64> {
+        places
+            .iter()
+            .map(|p| if *p == place { x } else { 0.0 })
+            .collect()
+    };
+    let longest = truth
+        .map_or(0.0, |t| t.likelihood.cross_entropy.max(t.running_loss))
+        .max(l.cross_entropy)
+        .max(r.cross_entropy);
+    // A name does not fit into a short piece: it is written after it.
+    let short = |x: f64| x > 0.0 && x < 0.18 * longest;
+    let bar = |name: &str, values: Vec<f64>, color: &str| {
         let text: Vec<String> = values
             .iter()
             .map(|&v| {
@@ -107,24 +167,58 @@ fn identity(report: &Report) -> Result<Figure, ReportError> {
                 }
             })
             .collect();
+        let outside = values.iter().any(|&x| short(x));
         json!({
-            "type": "bar", "orientation": "h", "name": name, "y": rows, "x": values, "text": text,
-            "textposition": "inside", "insidetextanchor": "middle", "constraintext": "none",
-            "textfont": {"color": "@onfill"}, "hovertemplate": "%{text}<extra></extra>",
+            "type": "bar", "orientation": "h", "name": name, "y": places, "x": values, "text": text,
+            "textposition": if outside { "outside" } else { "inside" }, "insidetextanchor": "middle",
+            "constraintext": "none", "textfont": {"color": if outside { "@ink" } else { "@onfill" }},
+            "cliponaxis": !outside, "hovertemplate": "%{text}<extra></extra>",
             "marker": {"color": color},
         })
     };
+    let exact = |name: &str, values: Vec<f64>, opacity: f64| {
+        let mut trace = bar(name, values, EXACT);
+        trace["marker"]["opacity"] = json!(opacity);
+        trace
+    };
+    let mut xaxis = axis("nats a token");
+    if short(l.divergence) || truth.is_some_and(|t| short(t.likelihood.divergence)) {
+        xaxis["range"] = json!([0.0, 1.3 * longest]);
+    }
     let chart = Chart {
-        data: json!([
-            bar("H, the corpus's entropy", [0.0, l.entropy], "@c3"),
-            bar("KL, corpus to model", [0.0, l.divergence], "@c2"),
-            bar("loss", [r.cross_entropy, 0.0], "@c1"),
+        data: traces([
+            Some(bar(
+                "H, the corpus's entropy",
+                at("contexts", l.entropy),
+                "@c3",
+            )),
+            Some(bar(
+                "KL, corpus to model",
+                at("contexts", l.divergence),
+                "@c2",
+            )),
+            Some(bar("loss", at("running text", r.cross_entropy), "@c1")),
+            truth.map(|t| exact("H, exact", at("contexts, exact", t.likelihood.entropy), 1.0)),
+            truth.map(|t| {
+                exact(
+                    "KL, exact",
+                    at("contexts, exact", t.likelihood.divergence),
+                    0.6,
+                )
+            }),
+            truth.map(|t| {
+                exact(
+                    "loss of k_true",
+                    at("k_true on running text", t.running_loss),
+                    1.0,
+                )
+            }),
         ]),
         layout: json!({
-            "barmode": "stack", "xaxis": axis("nats a token"), "yaxis": {"automargin": true}, "showlegend": false,
+            "barmode": "stack", "xaxis": xaxis, "yaxis": {"automargin": true}, "showlegend": false,
             "bargap": 0.35,
         }),
-        height: 260,
+        height: if truth.is_some() { 400 } else { 260 },
     };
     let table = [
         (
@@ -154,15 +248,31 @@ fn identity(report: &Report) -> Result<Figure, ReportError> {
             r.head_entropy_error,
         ),
     ];
-    let csv = table
-        .iter()
-        .map(|(on, what, x, e)| vec![on.to_string(), what.to_string(), cell(*x), optional(*e)]);
+    let csv = table.iter().map(|(on, what, x, e)| {
+        let exact = truth.and_then(|t| match (*on, *what) {
+            ("contexts", "cross_entropy") => Some(t.likelihood.cross_entropy),
+            ("contexts", "divergence") => Some(t.likelihood.divergence),
+            ("contexts", "entropy") => Some(t.likelihood.entropy),
+            // The loss of k_true on the same positions.
+            ("running text", "cross_entropy") => Some(t.running_loss),
+            _ => None,
+        });
+        vec![
+            on.to_string(),
+            what.to_string(),
+            cell(*x),
+            optional(*e),
+            optional(exact),
+        ]
+    });
     Ok(Figure {
         id: "likelihood",
         heading,
         sentences,
-        alt: "Stacked bar of the cross-entropy on contexts as entropy plus divergence, beside the loss on running text."
-            .into(),
+        alt: format!(
+            "Stacked bar of the cross-entropy on contexts as entropy plus divergence, beside the loss on running text{}.",
+            if truth.is_some() { ", each with its exact counterpart below it" } else { "" }
+        ),
         chart: Some(chart),
         more: html! {},
         estimate: format!(
@@ -173,7 +283,13 @@ fn identity(report: &Report) -> Result<Figure, ReportError> {
                  Contexts are the corpus's most frequent and the model reads nothing before them; running text takes \
                  tokens as they come: the two losses are over different tokens."
             .into(),
-        table: Table::new("likelihood.csv", &["on", "quantity", "nats", "standard_error"], csv)?,
+        table: Table::with_exact(
+            "likelihood.csv",
+            &["on", "quantity", "nats", "standard_error"],
+            &["exact_nats"],
+            truth.is_some(),
+            csv,
+        )?,
     })
 }
 
@@ -197,6 +313,22 @@ pub(crate) fn confidence(report: &Report) -> Confidence {
         x if x < -noise => Confidence::More,
         _ => Confidence::Equal,
     }
+}
+
+/// The model's certainty against the exact entropies, in words.
+fn exact_confidence(report: &Report) -> Option<String> {
+    let exact = report.truth.as_ref()?.information.likelihood.entropy;
+    let l = &report.information.likelihood;
+    let noise = l.head_entropy_error.map_or(0.02, |e| 2.0 * e);
+    let says = match l.head_entropy - exact {
+        x if x > noise => format!("the model is underconfident by {} nats", figure(x)),
+        x if x < -noise => format!("the model is overconfident by {} nats", figure(-x)),
+        _ => "the model is as certain as it should be, within the noise".into(),
+    };
+    Some(format!(
+        "The exact entropy of the same contexts is {} nats, free of that bias: against it {says}.",
+        figure(exact)
+    ))
 }
 
 fn entropies(report: &Report) -> Result<Figure, ReportError> {
@@ -236,14 +368,23 @@ fn entropies(report: &Report) -> Result<Figure, ReportError> {
             plural(l.rows.len(), "context")
         )
     };
-    let sentences = vec![
+    let sentences = [
         format!(
             "Weighted by frequency, the entropy of the model's predictions is {} nats, that of the corpus {} nats: {verdict}.",
             with_error(l.head_entropy, l.head_entropy_error),
             with_error(l.entropy, l.entropy_error),
         ),
         rows_say,
-    ];
+    ]
+    .into_iter()
+    .chain(exact_confidence(report))
+    .collect();
+    let exact = report
+        .truth
+        .as_ref()
+        .map(|t| &t.information.likelihood.rows);
+    let exact = |row: usize| exact.and_then(|rows| rows.get(row));
+    let known = report.truth.is_some();
     let step = l.rows.len().div_ceil(POINTS).max(1);
     let drawn: Vec<(usize, _)> = l.rows.iter().enumerate().step_by(step).collect();
     let x: Vec<f64> = drawn.iter().map(|(_, r)| r.data).collect();
@@ -260,25 +401,48 @@ fn entropies(report: &Report) -> Result<Figure, ReportError> {
                 count(r.samples),
                 figure(r.data),
                 figure(r.model),
-                figure(r.cross_entropy)
+                figure(r.cross_entropy),
+                exact(*row).map_or_else(String::new, |e| figure(e.data)),
             ])
         })
         .collect();
-    let top = x.iter().chain(&y).fold(0.0f64, |a, &b| a.max(b)) * 1.03;
+    let sparse = drawn.len().div_ceil(EXACT_POINTS).max(1);
+    let exact_x: Vec<Option<f64>> = drawn
+        .iter()
+        .step_by(sparse)
+        .map(|(row, _)| exact(*row).map(|e| e.data))
+        .collect();
+    let exact_y: Vec<f64> = y.iter().copied().step_by(sparse).collect();
+    let exact_hover: Vec<&Value> = hover.iter().step_by(sparse).collect();
+    let top = x
+        .iter()
+        .chain(exact_x.iter().flatten())
+        .chain(&y)
+        .fold(0.0f64, |a, &b| a.max(b))
+        * 1.03;
     let chart = (!drawn.is_empty()).then(|| Chart {
-        data: json!([
-            {
-                "type": "scatter", "mode": "markers", "name": "contexts", "x": x, "y": y, "customdata": hover,
+        data: traces([
+            Some(json!({
+                "type": "scatter", "mode": "markers", "name": if known { "in the corpus" } else { "contexts" },
+                "x": x, "y": y, "customdata": hover,
                 "hovertemplate": "<b>%{customdata[0]}</b><br>%{customdata[1]} occurrences<br>entropy in the corpus \
                     %{customdata[2]}, in the model %{customdata[3]} nats<br>cross-entropy %{customdata[4]} \
                     nats<extra></extra>",
                 "marker": {"color": "@c1", "size": sizes, "opacity": 0.35, "line": {"width": 0}},
-            },
-            rule("equal", [0.0, top], [0.0, top], "@muted", "dash"),
+            })),
+            known.then(|| json!({
+                "type": "scatter", "mode": "markers", "name": "exact", "x": exact_x, "y": exact_y, "customdata": exact_hover,
+                "hovertemplate": "<b>%{customdata[0]}</b><br>%{customdata[1]} occurrences<br>exact entropy \
+                    %{customdata[5]}, in the corpus %{customdata[2]}, in the model %{customdata[3]} nats<extra></extra>",
+                "marker": exact_marker(6.0), "opacity": 0.75,
+            })),
+            Some(rule("equal", [0.0, top], [0.0, top], "@muted", "dash")),
         ]),
         layout: json!({
-            "xaxis": axis("entropy of the corpus's next token, nats"),
-            "yaxis": axis("entropy of the model's, nats"), "showlegend": false,
+            "xaxis": axis(if known { "entropy of the next token, in the corpus and exact, nats" }
+                else { "entropy of the corpus's next token, nats" }),
+            "yaxis": axis("entropy of the model's, nats"), "showlegend": known,
+            "legend": {"orientation": "h", "y": 1.08},
         }),
         height: 520,
     });
@@ -289,9 +453,11 @@ fn entropies(report: &Report) -> Result<Figure, ReportError> {
             cell(r.data),
             cell(r.model),
             cell(r.cross_entropy),
+            optional(exact(row).map(|e| e.data)),
+            optional(exact(row).map(|e| e.cross_entropy)),
         ]
     });
-    let thinned = if step > 1 {
+    let mut thinned = if step > 1 {
         format!(
             " One in {step} of {} is drawn; the CSV has all.",
             plural(l.rows.len(), "context")
@@ -299,13 +465,21 @@ fn entropies(report: &Report) -> Result<Figure, ReportError> {
     } else {
         String::new()
     };
+    if known && sparse > 1 {
+        thinned.push_str(&format!(
+            " Of the exact ones one in {} is drawn.",
+            step * sparse
+        ));
+    }
     Ok(Figure {
         id: "entropies",
         heading: heading.into(),
         sentences,
-        alt: "Scatter of each context's next-token entropy in the corpus (across) and in the model (up); bigger points \
-              were seen more often; the dashed line is equality."
-            .into(),
+        alt: format!(
+            "Scatter of each context's next-token entropy in the corpus (across) and in the model (up); bigger points \
+             were seen more often; the dashed line is equality.{}",
+            if known { " Diamonds put the exact entropy in the place of the corpus's." } else { "" }
+        ),
         chart,
         more: html! {},
         estimate: format!(
@@ -315,17 +489,39 @@ fn entropies(report: &Report) -> Result<Figure, ReportError> {
         caveat: "From k occurrences no entropy above log k can be seen: small points lie too far left, whatever the \
                  model. Judge calibration by the large ones."
             .into(),
-        table: Table::new(
+        table: Table::with_exact(
             "entropies.csv",
             &["context", "samples", "data_entropy_nats", "model_entropy_nats", "cross_entropy_nats"],
+            &["exact_entropy_nats", "exact_cross_entropy_nats"],
+            known,
             rows,
         )?,
     })
 }
 
+/// What the layers' readings are against the exact laws, in words.
+fn exact_layers(readings: &[LayerReading], t: &TrueInformation) -> Option<String> {
+    let last = readings.last()?;
+    let tail = t.readings.get(readings.len() - 1).map_or_else(String::new, |&exact| {
+        format!(
+            "; against the exact laws its cross-entropy is {} nats, and the corpus's estimate {}",
+            figure(exact),
+            off(last.cross_entropy, None, exact)
+        )
+    });
+    Some(format!(
+        "Under the exact laws these contexts carry I(X;W) = {} nats about the next token: I(S;W) at the last layer is \
+         {}{tail}.",
+        figure(t.information),
+        off(last.information, last.information_error, t.information),
+    ))
+}
+
 fn layers(report: &Report) -> Result<Figure, ReportError> {
     let readings = &report.information.readings;
-    let (heading, sentences) = layer_prose(readings);
+    let (heading, mut sentences) = layer_prose(readings);
+    let truth = report.truth.as_ref().map(|t| &t.information);
+    sentences.extend(truth.and_then(|t| exact_layers(readings, t)));
     let x: Vec<f64> = readings.iter().map(|r| r.layer as f64).collect();
     let of = |f: fn(&LayerReading) -> f64| readings.iter().map(f).collect::<Vec<f64>>();
     let mut loo = line(
@@ -359,13 +555,17 @@ fn layers(report: &Report) -> Result<Figure, ReportError> {
     let ends: Vec<f64> = x.first().into_iter().chain(x.last()).copied().collect();
     let ceiling = readings.first().map_or(0.0, |r| r.ceiling);
     let chart = (!readings.is_empty()).then(|| Chart {
-        data: json!([
-            low,
-            loo,
-            {"type": "scatter", "mode": "lines", "name": "ceiling", "x": ends, "y": [ceiling, ceiling], "hoverinfo": "skip",
-             "line": {"color": "@muted", "width": 1.5, "dash": "dash"}},
-            second(line("entropy of the reading", &x, &of(|r| r.head_entropy), "@c3", "solid")),
-            second(line("cross-entropy of the data", &x, &of(|r| r.cross_entropy), "@c2", "solid")),
+        data: traces([
+            Some(low),
+            Some(loo),
+            Some(json!({
+                "type": "scatter", "mode": "lines", "name": "ceiling", "x": ends, "y": [ceiling, ceiling],
+                "hoverinfo": "skip", "line": {"color": "@muted", "width": 1.5, "dash": "dash"},
+            })),
+            truth.map(|t| exact_level("exact I(X;W)", &x, t.information)),
+            Some(second(line("entropy of the reading", &x, &of(|r| r.head_entropy), "@c3", "solid"))),
+            Some(second(line("cross-entropy of the data", &x, &of(|r| r.cross_entropy), "@c2", "solid"))),
+            truth.map(|t| second(exact_line("exact cross-entropy", &x, &t.readings))),
         ]),
         layout: json!({
             "grid": {"rows": 2, "columns": 1},
@@ -376,7 +576,7 @@ fn layers(report: &Report) -> Result<Figure, ReportError> {
         }),
         height: 560,
     });
-    let rows = readings.iter().map(|r| {
+    let rows = readings.iter().enumerate().map(|(k, r)| {
         vec![
             r.layer.to_string(),
             cell(r.information),
@@ -385,15 +585,23 @@ fn layers(report: &Report) -> Result<Figure, ReportError> {
             cell(r.ceiling),
             cell(r.head_entropy),
             cell(r.cross_entropy),
+            optional(truth.map(|t| t.information)),
+            optional(truth.and_then(|t| t.readings.get(k).copied())),
         ]
     });
     Ok(Figure {
         id: "layers",
         heading,
         sentences,
-        alt: "By layer: state-prediction information between its two estimates (above), and entropy of the layer's reading \
-              and cross-entropy of the data (below)."
-            .into(),
+        alt: format!(
+            "By layer: state-prediction information between its two estimates (above), and entropy of the layer's reading \
+             and cross-entropy of the data (below).{}",
+            if truth.is_some() {
+                " Dashed: the exact information of the contexts (above) and the exact cross-entropy (below)."
+            } else {
+                ""
+            }
+        ),
         chart,
         more: html! {},
         estimate: format!(
@@ -406,12 +614,14 @@ fn layers(report: &Report) -> Result<Figure, ReportError> {
                  confidence and be wrong, which the cross-entropy shows. The head was trained for the last layer only, so \
                  earlier layers may know more than it can read."
             .into(),
-        table: Table::new(
+        table: Table::with_exact(
             "layers.csv",
             &[
                 "layer", "information_nats", "information_error", "leave_one_out_nats", "ceiling_nats",
                 "head_entropy_nats", "cross_entropy_nats",
             ],
+            &["exact_context_information_nats", "exact_cross_entropy_nats"],
+            truth.is_some(),
             rows,
         )?,
     })
@@ -499,295 +709,4 @@ fn layer_prose(readings: &[LayerReading]) -> (String, Vec<String>) {
         ),
     };
     (heading, vec![at_last, losses, infinite])
-}
-
-fn fisher(report: &Report) -> Result<Figure, ReportError> {
-    let f = &report.information.fisher;
-    let d = f.eigenvalues.len();
-    let leading = f
-        .eigenvalues
-        .iter()
-        .take(10)
-        .map(|l| l.max(0.0))
-        .sum::<f64>();
-    let heading = if f.effective_rank < 0.5 * d as f64 {
-        format!(
-            "Of {} directions of a state, about {} matter to predictions",
-            size(d),
-            fixed(f.effective_rank, usize::from(f.effective_rank < 10.0))
-        )
-    } else {
-        format!(
-            "Most of the {} directions of a state matter to predictions (effective rank {})",
-            size(d),
-            figure(f.effective_rank)
-        )
-    };
-    let sentence = format!(
-        "The mean Fisher–Rao metric at the last layer has an effective rank of {} of {}; the leading direction holds {} of \
-         its trace (anisotropy), the first {} hold {}.",
-        figure(f.effective_rank),
-        size(d),
-        percent(f.anisotropy, 1.0),
-        d.min(10),
-        percent(leading, f.trace),
-    );
-    let (mut x, mut y) = (Vec::new(), Vec::new());
-    // Below rounding there is nothing to see on a logarithmic axis.
-    let least = f.eigenvalues.first().copied().unwrap_or(0.0) * 1e-12;
-    for (k, &l) in f.eigenvalues.iter().enumerate() {
-        if l > least && l.is_finite() {
-            x.push((k + 1) as f64);
-            y.push(l);
-        }
-    }
-    let hidden = d - x.len();
-    let mut trace = line("eigenvalue", &x, &y, "@c1", "solid");
-    trace["mode"] = json!("lines");
-    let chart = (!x.is_empty()).then(|| Chart {
-        data: json!([
-            trace,
-            rule(
-                &format!("effective rank {}", figure(f.effective_rank)),
-                [f.effective_rank; 2],
-                [y[y.len() - 1], y[0]],
-                "@c2",
-                "dash"
-            ),
-        ]),
-        layout: json!({
-            "xaxis": axis("rank"), "yaxis": log_axis("eigenvalue", &y),
-            "legend": {"orientation": "h", "y": 1.12},
-        }),
-        height: 340,
-    });
-    let rows = f
-        .eigenvalues
-        .iter()
-        .enumerate()
-        .map(|(k, l)| vec![(k + 1).to_string(), cell(*l)]);
-    let zeros = match hidden {
-        0 => String::new(),
-        n => format!(
-            " {} at rounding level are not drawn.",
-            plural(n, "eigenvalue")
-        ),
-    };
-    Ok(Figure {
-        id: "fisher-rao",
-        heading,
-        sentences: if d == 0 { Vec::new() } else { vec![sentence] },
-        alt: "Eigenvalues of the mean Fisher–Rao metric in decreasing order, logarithmic.".into(),
-        chart,
-        more: direction_table(report, &f.directions),
-        estimate: format!(
-            "g = Uᵀ(diag p − p pᵀ)U averaged over contexts, U the head: a step of length ε along a unit eigenvector changes \
-             the prediction by a KL of about ε²/2 times the eigenvalue. Effective rank is exp of the entropy of the \
-             normalised eigenvalues. Computed for these contexts; no standard error is given.{zeros}"
-        ),
-        caveat: "The metric depends on the scale of each coordinate of the state, and states do not fill all directions: a \
-                 sensitive direction need not be one along which states vary."
-            .into(),
-        table: Table::new("fisher-rao.csv", &["rank", "eigenvalue"], rows)?,
-    })
-}
-
-/// The rows of `directions.csv`.
-pub(crate) fn direction_rows(report: &Report) -> Vec<Vec<String>> {
-    let mut rows = Vec::new();
-    for (k, d) in report.information.fisher.directions.iter().enumerate() {
-        for (kind, list) in [("raised", &d.raised), ("lowered", &d.lowered)] {
-            for &(t, x) in list {
-                rows.push(vec![
-                    (k + 1).to_string(),
-                    cell(d.eigenvalue),
-                    kind.into(),
-                    t.to_string(),
-                    report.token(t),
-                    cell(x),
-                ]);
-            }
-        }
-    }
-    rows
-}
-
-fn direction_table(report: &Report, directions: &[Direction]) -> Markup {
-    let tokens = |list: &[(u32, f64)]| -> Markup {
-        html! {
-            @for (t, x) in list {
-                code title=(format!("logit change {}", signed(*x))) { (label(&report.token(*t), 24)) } " "
-            }
-            @if list.is_empty() { "–" }
-        }
-    };
-    html! {
-        @if !directions.is_empty() {
-            div.wide tabindex="0" role="region" aria-label="Leading directions" {
-                table.leading {
-                    caption { "The leading directions: what a step along each does to predictions" }
-                    thead { tr {
-                        th.n scope="col" { "eigenvalue" }
-                        th scope="col" { "tokens made likelier" }
-                        th scope="col" { "tokens made less likely" }
-                    } }
-                    tbody { @for d in directions {
-                        tr {
-                            td.n { (figure(d.eigenvalue)) }
-                            td { (tokens(&d.raised)) }
-                            td { (tokens(&d.lowered)) }
-                        }
-                    } }
-                }
-            }
-        }
-    }
-}
-
-fn range_name(l: &LengthLoss) -> String {
-    if l.from == l.to {
-        l.from.to_string()
-    } else {
-        format!("{}–{}", l.from, l.to)
-    }
-}
-
-fn range_tokens(l: &LengthLoss) -> String {
-    format!(
-        "{} token{}",
-        range_name(l),
-        if l.to == 1 { "" } else { "s" }
-    )
-}
-
-fn lengths(report: &Report) -> Result<Figure, ReportError> {
-    let running = &report.information.running;
-    let by_length = &running.by_length;
-    let (heading, sentences) = length_prose(report);
-    let x: Vec<f64> = by_length
-        .iter()
-        .map(|l| (f64::from(l.from) * f64::from(l.to)).sqrt())
-        .collect();
-    let y: Vec<f64> = by_length.iter().map(|l| l.loss).collect();
-    let errors: Vec<f64> = by_length.iter().map(|l| l.error).collect();
-    let names: Vec<String> = by_length.iter().map(range_name).collect();
-    let mut trace = line("loss on running text", &x, &y, "@c1", "solid");
-    trace["error_y"] =
-        json!({"type": "data", "array": errors, "color": "@c1", "thickness": 1.5, "width": 4});
-    trace["customdata"] = json!(
-        by_length
-            .iter()
-            .map(|l| json!([
-                range_name(l),
-                size(l.positions),
-                with_error(l.loss, Some(l.error))
-            ]))
-            .collect::<Vec<_>>()
-    );
-    trace["hovertemplate"] = json!(
-        "prefixes of %{customdata[0]} tokens<br>%{customdata[1]} positions<br>%{customdata[2]} nats<extra></extra>"
-    );
-    let ce = report.information.likelihood.cross_entropy;
-    let ends: Vec<f64> = x.first().into_iter().chain(x.last()).copied().collect();
-    let chart = (!by_length.is_empty()).then(|| Chart {
-        data: json!([
-            trace,
-            {"type": "scatter", "mode": "lines", "name": format!("contexts of {}", plural(report.order, "token")),
-             "x": ends, "y": vec![ce; ends.len()], "hoverinfo": "skip",
-             "line": {"color": "@c2", "width": 1.5, "dash": "dash"}},
-        ]),
-        layout: json!({
-            "xaxis": {"title": {"text": "tokens of prefix read"}, "type": "log", "tickvals": x, "ticktext": names, "automargin": true},
-            "yaxis": {"title": {"text": "loss, nats a token"}, "automargin": true},
-            "legend": {"orientation": "h", "y": 1.1},
-        }),
-        height: 400,
-    });
-    let rows = by_length.iter().map(|l| {
-        vec![
-            l.from.to_string(),
-            l.to.to_string(),
-            l.positions.to_string(),
-            cell(l.loss),
-            cell(l.error),
-        ]
-    });
-    Ok(Figure {
-        id: "prefix-length",
-        heading,
-        sentences,
-        alt: "Mean loss on running text by the number of tokens of prefix read, with one standard error, and the \
-              cross-entropy on the corpus's short contexts."
-            .into(),
-        chart,
-        more: html! {},
-        estimate: format!(
-            "Mean −log q(next | prefix) over {} of running text ({}). Bars are one standard error, documents taken as \
-             independent.",
-            plural(running.positions, "position"),
-            visible(running.choice.trim_end_matches('.'))
-        ),
-        caveat: "Prefix length and place in the document go together: openings of documents may be easier or harder by \
-                 nature, and long prefixes come from long documents only. The dashed line is over the corpus's most \
-                 frequent contexts, not over all of its text."
-            .into(),
-        table: Table::new("prefix-length.csv", &["from", "to", "positions", "loss_nats", "standard_error"], rows)?,
-    })
-}
-
-fn length_prose(report: &Report) -> (String, Vec<String>) {
-    let by_length = &report.information.running.by_length;
-    let (Some(first), Some(last)) = (by_length.first(), by_length.last()) else {
-        return ("No loss by prefix length was measured".into(), Vec::new());
-    };
-    let nats = |l: &LengthLoss| with_error(l.loss, Some(l.error));
-    let noise = 2.0 * first.error.hypot(last.error);
-    let fall = first.loss - last.loss;
-    let heading = if fall > noise {
-        format!(
-            "More context helps: the loss falls from {} to {} nats",
-            figure(first.loss),
-            figure(last.loss)
-        )
-    } else if fall < -noise {
-        format!(
-            "More context does not help: the loss rises from {} to {} nats",
-            figure(first.loss),
-            figure(last.loss)
-        )
-    } else {
-        "The loss does not depend on the length of the prefix, within its errors".to_string()
-    };
-    let mut sentences = vec![format!(
-        "With a prefix of {} the loss is {} nats, with one of {} it is {}.",
-        range_tokens(first),
-        nats(first),
-        range_tokens(last),
-        nats(last)
-    )];
-    let order = u32::try_from(report.order).unwrap_or(u32::MAX);
-    let ce = report.information.likelihood.cross_entropy;
-    if let Some(same) = by_length.iter().find(|l| (l.from..=l.to).contains(&order)) {
-        let error = report
-            .information
-            .likelihood
-            .cross_entropy_error
-            .unwrap_or(0.0);
-        let noise = 2.0 * same.error.hypot(error);
-        let why = if same.loss > ce + noise {
-            "the chosen contexts are easier than the openings of texts"
-        } else if same.loss < ce - noise {
-            "the openings of texts are easier than the chosen contexts"
-        } else {
-            "the two agree within their errors"
-        };
-        sentences.push(format!(
-            "With a prefix of {} it is {} nats, against {} on the corpus's contexts of {}: {why}.",
-            range_tokens(same),
-            nats(same),
-            with_error(ce, report.information.likelihood.cross_entropy_error),
-            plural(report.order, "token"),
-        ));
-    }
-    (heading, sentences)
 }

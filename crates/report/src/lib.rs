@@ -5,17 +5,22 @@
 //! hostile to it: nothing a corpus holds becomes markup, script or formula.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod collapse;
 mod data;
 mod density;
 mod figure;
+mod fisher;
 mod geometry;
 mod information;
 mod json;
+mod log_odds;
 mod metric;
 mod number;
 mod page;
+mod running;
 mod table;
 mod text;
+mod truth;
 
 pub use data::{
     CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Provenance,
@@ -84,19 +89,7 @@ pub fn render(report: &Report) -> Result<Rendered, ReportError> {
         &["rank", "singular_value", "kind", "id", "text", "coordinate"],
         geometry::concept_rows(report),
     )?);
-    tables.push(Table::new(
-        "log-odds-entries.csv",
-        &[
-            "context_row",
-            "context",
-            "token_id",
-            "token",
-            "corpus_nats",
-            "model_nats",
-            "weight",
-        ],
-        geometry::log_odds_rows(report),
-    )?);
+    tables.push(log_odds::log_odds_entries(report)?);
     tables.push(Table::new(
         "directions.csv",
         &[
@@ -107,10 +100,12 @@ pub fn render(report: &Report) -> Result<Rendered, ReportError> {
             "token",
             "logit_change",
         ],
-        information::direction_rows(report),
+        fisher::direction_rows(report),
     )?);
+    let truth = truth::table(report)?;
+    tables.extend(truth.clone());
     Ok(Rendered {
-        html: page::page(report, &chapters),
+        html: page::page(report, &chapters, truth.as_ref()),
         json: to_json(report)?,
         tables: tables
             .into_iter()

@@ -1,15 +1,18 @@
 //! Lens 1: distances between texts.
 
+use std::collections::HashMap;
+
 use lawvere_metric::{Isometry, Pair};
 use maud::{Markup, html};
 use serde_json::json;
 
 use crate::ReportError;
 use crate::data::{Report, Text};
-use crate::figure::{Chart, Figure, axis, quantile, rule};
+use crate::figure::{Chart, Figure, axis, exact_marker, quantile, rule, traces};
 use crate::number::{factor, figure, percent, plural, signed, size};
-use crate::table::{Table, cell};
+use crate::table::{Table, cell, optional};
 use crate::text::{label, plotly_text, quoted};
+use crate::truth::coverage;
 
 /// How many first texts, and texts in all, the forest's picture shows.
 const ROOTS: usize = 16;
@@ -94,9 +97,9 @@ fn forest(report: &Report) -> Result<Figure, ReportError> {
 
     let widest = edges
         .iter()
-        .map(|&i| &texts[i])
-        .filter(|t| !excess(t).is_nan())
-        .max_by(|a, b| excess(a).abs().total_cmp(&excess(b).abs()));
+        .copied()
+        .filter(|&i| !excess(&texts[i]).is_nan())
+        .max_by(|&a, &b| excess(&texts[a]).abs().total_cmp(&excess(&texts[b]).abs()));
     let less = edges.iter().filter(|&&i| excess(&texts[i]) > 0.5).count();
     let more = edges.iter().filter(|&&i| excess(&texts[i]) < -0.5).count();
     let spread = format!(
@@ -106,7 +109,8 @@ fn forest(report: &Report) -> Result<Figure, ReportError> {
         size(less),
         size(more),
     );
-    let (heading, sentences) = match widest {
+    let exact = |i: usize| Some(*report.truth.as_ref()?.metric.distances.get(i)?);
+    let (heading, mut sentences) = match widest.map(|i| &texts[i]) {
         None => (
             "No text of the corpus extends another".to_string(),
             vec!["The prefix forest has no edges, so there is nothing to compare.".to_string()],
@@ -151,6 +155,10 @@ fn forest(report: &Report) -> Result<Figure, ReportError> {
         }
     };
 
+    if let Some((truth, t)) = widest.and_then(|i| Some((exact(i)?, &texts[i]))) {
+        sentences.push(nearest(truth, t));
+    }
+
     let mut area: Vec<u64> = texts.iter().map(|t| t.count).collect();
     let mut below = vec![0u64; texts.len()];
     for &i in shown.iter().rev() {
@@ -183,10 +191,11 @@ fn forest(report: &Report) -> Result<Figure, ReportError> {
         colors.push(excess(t).clamp(-limit, limit));
         let edge = if t.parent.is_some() {
             format!(
-                "d corpus {} · d model {} · difference {} nats",
+                "d corpus {} · d model {} · difference {} nats{}",
                 figure(t.corpus_distance),
                 figure(t.model_distance),
-                signed(excess(t))
+                signed(excess(t)),
+                exact(i).map_or_else(String::new, |d| format!(" · d exact {}", figure(d))),
             )
         } else {
             "a first token: no distance".to_string()
@@ -212,7 +221,7 @@ fn forest(report: &Report) -> Result<Figure, ReportError> {
         layout: json!({"margin": {"l": 4, "r": 4, "t": 30, "b": 4}, "uniformtext": {"minsize": 10, "mode": "hide"}}),
         height: 620,
     });
-    let rows = texts.iter().map(|t| {
+    let rows = texts.iter().enumerate().map(|(i, t)| {
         vec![
             t.text.clone(),
             t.length.to_string(),
@@ -223,6 +232,7 @@ fn forest(report: &Report) -> Result<Figure, ReportError> {
                 .to_string(),
             cell(t.corpus_distance),
             cell(t.model_distance),
+            optional(exact(i)),
         ]
     });
     Ok(Figure {
@@ -248,12 +258,56 @@ fn forest(report: &Report) -> Result<Figure, ReportError> {
              shown; colours saturate at ±{} nats.",
             figure(limit)
         ),
-        table: Table::new(
+        table: Table::with_exact(
             "forest.csv",
             &["text", "length", "count", "parent", "corpus_distance_nats", "model_distance_nats"],
+            &["exact_distance_nats"],
+            report.truth.is_some(),
             rows,
         )?,
     })
+}
+
+/// Whether corpus or model is nearer the exact distance into a text.
+fn nearest(exact: f64, t: &Text) -> String {
+    let corpus = (t.corpus_distance - exact).abs();
+    let model = (t.model_distance - exact).abs();
+    let verdict = if corpus < model {
+        "the corpus is nearer"
+    } else if model < corpus {
+        "the model is nearer"
+    } else {
+        "corpus and model are equally near"
+    };
+    format!(
+        "The exact distance at {} is {} nats: {verdict}.",
+        quoted(&t.text),
+        figure(exact)
+    )
+}
+
+/// Corpus and model distances against the exact ones, in words.
+fn against_truth(report: &Report) -> Option<String> {
+    let truth = &report.truth.as_ref()?.metric;
+    let (corpus, model) = (&truth.corpus, &truth.model);
+    if corpus.edges == 0 {
+        return None;
+    }
+    let nearer = if model.mean_absolute < 0.95 * corpus.mean_absolute {
+        "the model is nearer the language than the counts of the corpus are"
+    } else if model.mean_absolute > 1.05 * corpus.mean_absolute {
+        "the counts of the corpus are nearer the language than the model is"
+    } else {
+        "corpus and model are about as near the language"
+    };
+    Some(format!(
+        "Of the corpus's distances {} are within two standard errors of the exact ones, {}. They are {} nats from \
+         the exact ones on average, the model's {}: {nearer}.",
+        percent(corpus.within_two_errors as f64, corpus.edges as f64),
+        coverage(corpus.within_two_errors, corpus.edges),
+        figure(corpus.mean_absolute),
+        figure(model.mean_absolute),
+    ))
 }
 
 fn distances(report: &Report) -> Result<Figure, ReportError> {
@@ -329,11 +383,20 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
         size(c.within_two_errors),
         percent(c.within_two_errors as f64, c.edges as f64),
     );
-    let sentences = if edges.is_empty() {
-        vec![isometry(report)]
-    } else {
-        vec![comparison, isometry(report)]
-    };
+    let sentences: Vec<String> = (!edges.is_empty())
+        .then_some(comparison)
+        .into_iter()
+        .chain(against_truth(report))
+        .chain([isometry(report)])
+        .collect();
+    let exact: HashMap<(usize, usize), f64> = report
+        .truth
+        .iter()
+        .flat_map(|t| &t.metric.corpus.pairs)
+        // The exact distance stands in the place of the model's.
+        .map(|p| ((p.from, p.to), p.model))
+        .collect();
+    let exact = |p: &Pair| exact.get(&(p.from, p.to)).copied();
 
     let step = finite.len().div_ceil(POINTS).max(1);
     let drawn: Vec<&Pair> = finite.iter().copied().step_by(step).collect();
@@ -352,12 +415,21 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
                     format!("{} ± {}", figure(p.corpus), figure(p.corpus_error)),
                     figure(p.model),
                     signed(difference(p)),
+                    exact(p).map_or_else(String::new, figure),
                 ])
             })
             .collect()
     };
-    let template = "<b>%{customdata[0]}</b><br>corpus %{customdata[1]} nats<br>model %{customdata[2]} nats\
-                    <br>difference %{customdata[3]}<extra></extra>";
+    let known = report.truth.is_some();
+    let template = format!(
+        "<b>%{{customdata[0]}}</b><br>corpus %{{customdata[1]}} nats<br>model %{{customdata[2]}} nats\
+         <br>difference %{{customdata[3]}}{}<extra></extra>",
+        if known {
+            "<br>exact %{customdata[4]} nats"
+        } else {
+            ""
+        }
+    );
     let top = finite
         .iter()
         .fold(0.0f64, |a, p| a.max(p.corpus).max(p.model))
@@ -387,15 +459,28 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
             written.push((x, y));
         }
     }
+    let known_pairs: Vec<&Pair> = drawn
+        .iter()
+        .copied()
+        .filter(|p| exact(p).is_some_and(f64::is_finite))
+        .collect();
+    let truth = (!known_pairs.is_empty()).then(|| {
+        json!({
+            "type": "scatter", "mode": "markers", "name": "exact", "x": x(&known_pairs),
+            "y": known_pairs.iter().map(|p| exact(p)).collect::<Vec<_>>(),
+            "customdata": hover(&known_pairs), "hovertemplate": template, "marker": exact_marker(6.0), "opacity": 0.75,
+        })
+    });
     let chart = (!finite.is_empty()).then(|| Chart {
-        data: json!([
-            rule("equal", [0.0, top], [0.0, top], "@muted", "dash"),
-            {
-                "type": "scatter", "mode": "markers", "name": "extensions", "x": x(&drawn), "y": y(&drawn),
+        data: traces([
+            Some(rule("equal", [0.0, top], [0.0, top], "@muted", "dash")),
+            Some(json!({
+                "type": "scatter", "mode": "markers", "name": if known { "model" } else { "extensions" }, "x": x(&drawn), "y": y(&drawn),
                 "customdata": hover(&drawn), "hovertemplate": template,
                 "marker": {"color": "@c1", "size": 5, "opacity": 0.45},
-            },
-            {
+            })),
+            truth,
+            Some(json!({
                 "type": "scatter", "mode": "markers+text", "name": "largest differences",
                 "x": x(&labelled), "y": y(&labelled),
                 "text": names,
@@ -407,10 +492,11 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
                 },
                 "customdata": hover(&labelled), "hovertemplate": template,
                 "marker": {"color": "@c2", "size": 7},
-            },
+            })),
         ]),
         layout: json!({
-            "xaxis": axis("distance in the corpus, nats"), "yaxis": axis("distance in the model, nats"),
+            "xaxis": axis("distance in the corpus, nats"),
+            "yaxis": axis(if known { "distance in the model, and exact, nats" } else { "distance in the model, nats" }),
             "legend": {"orientation": "h", "y": 1.08},
         }),
         height: 560,
@@ -425,6 +511,7 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
             cell(p.corpus),
             cell(p.corpus_error),
             cell(p.model),
+            optional(exact(p)),
         ]
     });
     let listed = |title: &str, pairs: &[&Pair]| -> Markup {
@@ -432,7 +519,7 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
             div {
                 table {
                     caption { (title) }
-                    thead { tr { th scope="col" { "text" } th.n scope="col" { "corpus" } th.n scope="col" { "model" } th.n scope="col" { "difference" } } }
+                    thead { tr { th scope="col" { "text" } th.n scope="col" { "corpus" } th.n scope="col" { "model" } th.n scope="col" { "difference" } @if known { th.n scope="col" { "exact" } } } }
                     tbody {
                         @for p in pairs {
                             tr {
@@ -440,9 +527,10 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
                                 td.n { (figure(p.corpus)) }
                                 td.n { (figure(p.model)) }
                                 td.n { (signed(difference(p))) }
+                                @if known { td.n { (exact(p).map_or_else(String::new, figure)) } }
                             }
                         }
-                        @if pairs.is_empty() { tr { td colspan="4" { "none" } } }
+                        @if pairs.is_empty() { tr { td colspan=(if known { "5" } else { "4" }) { "none" } } }
                     }
                 }
             }
@@ -464,9 +552,12 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
         id: "distances",
         heading,
         sentences,
-        alt: "Scatter of one-step distances in the corpus (across) and in the model (up), with the line of \
-              equality; above it the model finds a continuation less likely than the corpus has it."
-            .into(),
+        alt: format!(
+            "Scatter of one-step distances in the corpus (across) and in the model (up), with the line of \
+             equality; above it the model finds a continuation less likely than the corpus has it.{}",
+            if known { " Diamonds put the exact distance in the place of the model's: how far they lie from the line \
+                        is the noise of the corpus's counts." } else { "" }
+        ),
         chart,
         more: html! {
             @if !edges.is_empty() {
@@ -485,9 +576,11 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
         caveat: "Occurrences inside one document are not independent, so the errors are somewhat too small; and \
                  the pairs are chosen for being frequent in the corpus, which favours short corpus distances."
             .into(),
-        table: Table::new(
+        table: Table::with_exact(
             "distances.csv",
             &["from", "to", "one_step", "corpus_nats", "corpus_error_nats", "model_nats"],
+            &["exact_nats"],
+            known,
             rows,
         )?,
     })

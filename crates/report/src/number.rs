@@ -74,12 +74,24 @@ pub(crate) fn with_error(value: f64, error: Option<f64>) -> String {
     if error <= 0.0 {
         return format!("{} ± 0", figure(value));
     }
-    let decimals = 1 - error.log10().floor() as i32;
-    if !(0..=6).contains(&decimals) {
-        return format!("{} ± {}", figure(value), figure(error));
+    match decimals(error) {
+        Some(decimals) => format!("{} ± {error:.decimals$}", fixed(value, decimals)),
+        None => format!("{} ± {}", figure(value), figure(error)),
     }
-    let decimals = decimals as usize;
-    format!("{} ± {error:.decimals$}", fixed(value, decimals))
+}
+
+/// The decimals that two digits of a standard error take; none where they would be too many.
+fn decimals(error: f64) -> Option<usize> {
+    let decimals = 1 - error.log10().floor() as i32;
+    (error > 0.0 && error.is_finite() && (0..=6).contains(&decimals)).then_some(decimals as usize)
+}
+
+/// A value to as many digits as one with this standard error is shown.
+pub(crate) fn as_sure(value: f64, error: Option<f64>) -> String {
+    match error.and_then(decimals) {
+        Some(decimals) => fixed(value, decimals),
+        None => figure(value),
+    }
 }
 
 /// A value with a set number of decimals.
@@ -94,6 +106,11 @@ pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     } else {
         digits
     }
+}
+
+/// A cosine, to two decimals.
+pub(crate) fn cosine(x: f64) -> String {
+    fixed(x, 2)
 }
 
 /// A signed value: `+0.12`.
@@ -189,6 +206,14 @@ mod tests {
         assert_eq!(with_error(2.34567, None), "2.35");
         assert_eq!(with_error(f64::INFINITY, Some(0.1)), "∞");
         assert_eq!(with_error(-0.00001, Some(0.3)), "0.00 ± 0.30");
+    }
+
+    #[test]
+    fn a_value_takes_the_digits_of_another_with_an_error() {
+        assert_eq!(as_sure(2.5, Some(0.0123)), "2.500");
+        assert_eq!(as_sure(-0.0004, Some(0.0123)), "0.000");
+        assert_eq!(as_sure(2.5, Some(0.0)), "2.50");
+        assert_eq!(as_sure(f64::INFINITY, Some(0.1)), "∞");
     }
 
     #[test]

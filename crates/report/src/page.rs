@@ -5,9 +5,10 @@ use plotly::Plot;
 
 use crate::data::Report;
 use crate::figure::Figure;
-use crate::number::{bytes, count, duration, percent, size};
+use crate::number::{bytes, count, duration, figure, nats_and_bits, percent, plural, size};
+use crate::table::Table;
 use crate::text::visible;
-use crate::{geometry, information, metric};
+use crate::{geometry, information, metric, truth as known};
 
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
                       img-src data: blob:; base-uri 'none'; form-action 'none'";
@@ -31,7 +32,7 @@ fn plotly_script() -> String {
     scripts
 }
 
-pub(crate) fn page(report: &Report, chapters: &[Chapter]) -> String {
+pub(crate) fn page(report: &Report, chapters: &[Chapter], truth: Option<&Table>) -> String {
     let title = format!(
         "{} on {}",
         visible(&report.model.name),
@@ -50,6 +51,7 @@ pub(crate) fn page(report: &Report, chapters: &[Chapter]) -> String {
             .take_while(|f| f.id != id)
             .count()
     };
+    let truth = truth.and_then(|table| known::section(report, table));
     let mut number = 0;
     html! {
         (DOCTYPE)
@@ -69,6 +71,7 @@ pub(crate) fn page(report: &Report, chapters: &[Chapter]) -> String {
                 nav aria-label="Contents" {
                     div {
                         a href="#summary" { "Summary" }
+                        @if truth.is_some() { a href="#truth" { "Truth" } }
                         a href="#facts" { "Facts" }
                         @for chapter in chapters { a href=(format!("#{}", chapter.id)) { (chapter.title) } }
                         a href="#made" { "How it was made" }
@@ -87,6 +90,7 @@ pub(crate) fn page(report: &Report, chapters: &[Chapter]) -> String {
                         }
                     }
                     noscript { p { "The figures need JavaScript. Their findings, tables and data do not." } }
+                    @if let Some(truth) = truth { (truth) }
                     (facts(report))
                     @for chapter in chapters {
                         section.chapter id=(chapter.id) {
@@ -135,23 +139,70 @@ fn facts(report: &Report) -> Markup {
         count(s.samples),
     );
     let running = &report.information.running;
+    let language = report.truth.as_ref().map(|t| &t.language).map(|l| {
+        (
+            "Language",
+            format!(
+                "{}: {} and the end of a document, {}, {}; entropy rate {} a symbol, {} symbols a document on average",
+                visible(&l.name),
+                plural(l.words, "word"),
+                plural(l.states, "hidden state"),
+                plural(l.transitions, "transition"),
+                nats_and_bits(l.entropy_rate, None),
+                figure(l.symbols_per_document),
+            ),
+        )
+    });
+    let training = m.training.as_ref().map(|t| {
+        (
+            "Training",
+            format!(
+                "{}, {} in {}: {}",
+                plural_count(t.steps, "step"),
+                plural_count(t.tokens, "token"),
+                duration(t.seconds),
+                visible(&t.settings),
+            ),
+        )
+    });
+    let pairs: Vec<(&str, String)> = language
+        .into_iter()
+        .chain([
+            (
+                "Corpus",
+                format!(
+                    "{}: {} in {} (a document is a {}), {}, {} of them distinct",
+                    visible(&c.name),
+                    bytes(c.bytes),
+                    plural_count(c.documents, "document"),
+                    visible(&c.document_unit),
+                    plural_count(c.tokens, "token"),
+                    size(c.distinct_tokens),
+                ),
+            ),
+            (
+                "Model",
+                format!(
+                    "{}: {} parameters, {} layers, hidden size {}, vocabulary {}, context length {}",
+                    visible(&m.name),
+                    size(m.parameters),
+                    size(m.layers),
+                    size(m.hidden_size),
+                    size(m.vocab_size),
+                    m.context_length.map_or("without limit".into(), size),
+                ),
+            ),
+        ])
+        .chain(training)
+        .chain([
+            ("Contexts", contexts),
+            ("Running text", visible(&running.choice)),
+        ])
+        .collect();
     html! {
         section id="facts" {
-            h2 { "Corpus, model, contexts" }
-            (rows(&[
-                ("Corpus", format!(
-                    "{}: {} in {} (a document is a {}), {}, {} of them distinct",
-                    visible(&c.name), bytes(c.bytes), plural_count(c.documents, "document"), visible(&c.document_unit),
-                    plural_count(c.tokens, "token"), size(c.distinct_tokens),
-                )),
-                ("Model", format!(
-                    "{}: {} parameters, {} layers, hidden size {}, vocabulary {}, context length {}",
-                    visible(&m.name), size(m.parameters), size(m.layers), size(m.hidden_size), size(m.vocab_size),
-                    m.context_length.map_or("without limit".into(), size),
-                )),
-                ("Contexts", contexts),
-                ("Running text", visible(&running.choice)),
-            ]))
+            h2 { @if report.truth.is_some() { "Language, corpus, model, contexts" } @else { "Corpus, model, contexts" } }
+            (rows(&pairs))
         }
     }
 }
@@ -167,6 +218,12 @@ fn made(report: &Report) -> Markup {
         .iter()
         .map(|(name, s)| format!("{name} {}", duration(*s)))
         .collect();
+    let language = report.truth.as_ref().map(|t| {
+        (
+            "Language",
+            format!("SHA-256 {}", visible(&t.language.identity)),
+        )
+    });
     html! {
         section id="made" {
             h2 { "How this was made" }
@@ -183,7 +240,7 @@ fn made(report: &Report) -> Markup {
                 ("Observation", visible(&p.observation)),
                 ("Index", visible(&p.index)),
                 ("Schema", report.schema.clone()),
-            ]))
+            ].into_iter().chain(language).collect::<Vec<_>>()))
         }
     }
 }

@@ -30,6 +30,26 @@ impl Table {
         })
     }
 
+    /// A table with further columns where the language is `known`; each row has them all.
+    pub fn with_exact(
+        name: &'static str,
+        header: &[&str],
+        exact: &[&str],
+        known: bool,
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> Result<Self, ReportError> {
+        let header: Vec<&str> = match known {
+            true => [header, exact].concat(),
+            false => header.to_vec(),
+        };
+        let columns = header.len();
+        let cut = rows.into_iter().map(|mut row| {
+            row.truncate(columns);
+            row
+        });
+        Self::new(name, &header, cut)
+    }
+
     /// The table as the target of a link.
     pub fn data_uri(&self) -> String {
         let mut uri = String::from("data:text/csv;charset=utf-8,");

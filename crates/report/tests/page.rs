@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 const FIGURES: usize = 12;
+/// With the curve of training.
+const FIGURES_WITH_TRUTH: usize = 13;
 
 /// The page's elements after its scripts have run, and what the browser's console said.
 fn open(page: &Path, theme: &str) -> (String, String) {
@@ -44,11 +46,24 @@ fn open(page: &Path, theme: &str) -> (String, String) {
 
 #[test]
 fn a_browser_draws_every_figure_and_runs_nothing_from_the_corpus() {
+    draws(&common::report(), FIGURES, "LAWVERE_KEEP_PAGE");
+}
+
+#[test]
+fn a_browser_draws_every_figure_beside_the_truth() {
+    draws(
+        &common::report_with_truth(),
+        FIGURES_WITH_TRUTH,
+        "LAWVERE_KEEP_TRUTH_PAGE",
+    );
+}
+
+fn draws(report: &lawvere_report::Report, figures: usize, keep: &str) {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("report.html");
-    let html = lawvere_report::render(&common::report()).unwrap().html;
+    let html = lawvere_report::render(report).unwrap().html;
     std::fs::write(&page, &html).unwrap();
-    if let Ok(keep) = std::env::var("LAWVERE_KEEP_PAGE") {
+    if let Ok(keep) = std::env::var(keep) {
         std::fs::write(keep, &html).unwrap();
     }
     for theme in ["light", "dark"] {
@@ -59,7 +74,7 @@ fn a_browser_draws_every_figure_and_runs_nothing_from_the_corpus() {
         );
         assert_eq!(
             dom.matches("data-drawn=\"true\"").count(),
-            FIGURES,
+            figures,
             "{console}"
         );
         assert!(

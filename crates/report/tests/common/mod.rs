@@ -11,8 +11,8 @@ use lawvere_information::{
 };
 use lawvere_metric::{Comparison, Isometry, Pair};
 use lawvere_report::{
-    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Report,
-    RunningText, Text,
+    CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Provenance,
+    Report, RunningText, Text, TrainingFacts, TrueGeometry, TrueInformation, TrueMetric, Truth,
 };
 
 /// Texts that would do harm if they were taken for anything but text.
@@ -431,5 +431,279 @@ fn information(noise: &mut Noise) -> InformationPage {
             },
             by_length,
         },
+    }
+}
+
+/// The report of a small decoder, trained on a corpus that was drawn from a known language.
+pub fn report_with_truth() -> Report {
+    let mut report = report();
+    let mut noise = Noise(11);
+    report.corpus.name = "stories".into();
+    report.model.name = "decoder".into();
+    report.model.training = Some(training(&mut noise));
+    report.corpus.document_unit = "story".into();
+    let metric = true_metric(&mut report, &mut noise);
+    let geometry = true_geometry(&mut report, &mut noise);
+    let information = true_information(&mut report, &mut noise);
+    report.truth = Some(Truth {
+        language: LanguageFacts {
+            name: format!("children's stories {}", HOSTILE[0]),
+            words: 1999,
+            states: 14_503,
+            transitions: 61_220,
+            entropy_rate: 1.9031,
+            symbols_per_document: 61.4,
+            identity: "5ca1ab1e".repeat(8),
+        },
+        metric,
+        geometry,
+        information,
+    });
+    report
+}
+
+fn training(noise: &mut Noise) -> TrainingFacts {
+    let losses = (0..2400)
+        .map(|k| {
+            1.93 + 5.67 * (1.0 + f64::from(k) / 9.0).powf(-0.85) * (1.0 - f64::from(k) / 2500.0)
+                + 0.05 * noise.bell()
+        })
+        .collect();
+    TrainingFacts {
+        steps: 2400,
+        tokens: 2400 * 2048,
+        losses,
+        seconds: 41.3,
+        settings: format!(
+            "AdamW, rate 0.003, batches of 32 × 64 tokens {}",
+            HOSTILE[2]
+        ),
+    }
+}
+
+/// Compares `first` and `second` distances on the report's texts, with errors from their counts.
+fn comparison(texts: &[Text], first: &[f64], second: &[f64]) -> Comparison {
+    let mut pairs = Vec::new();
+    let mut edges = Vec::new();
+    for to in 0..texts.len() {
+        let (mut a, mut b, mut up, mut below) = (0.0, 0.0, texts[to].parent, to);
+        while let Some(from) = up {
+            a += first[below];
+            b += second[below];
+            let p = texts[to].count as f64 / texts[from].count as f64;
+            let pair = Pair {
+                from,
+                to,
+                corpus: a,
+                model: b,
+                corpus_error: ((1.0 - p) / texts[to].count as f64).sqrt(),
+            };
+            if texts[to].parent == Some(from) {
+                edges.push(pair);
+            }
+            pairs.push(pair);
+            below = from;
+            up = texts[from].parent;
+        }
+    }
+    let n = edges.len() as f64;
+    let near = |p: &&Pair| (p.model - p.corpus).abs() <= 2.0 * p.corpus_error;
+    Comparison {
+        mean_excess: edges.iter().map(|p| p.model - p.corpus).sum::<f64>() / n,
+        mean_absolute: edges
+            .iter()
+            .map(|p| (p.model - p.corpus).abs())
+            .sum::<f64>()
+            / n,
+        rank_correlation: 0.971,
+        edges: edges.len(),
+        within_two_errors: edges.iter().filter(near).count(),
+        pairs,
+    }
+}
+
+fn true_metric(report: &mut Report, noise: &mut Noise) -> TrueMetric {
+    let texts = &mut report.metric.texts;
+    let errors: Vec<f64> = texts
+        .iter()
+        .map(|t| {
+            let p = t
+                .parent
+                .map_or(1.0, |up| t.count as f64 / texts[up].count as f64);
+            ((1.0 - p) / t.count as f64).sqrt()
+        })
+        .collect();
+    let distances: Vec<f64> = texts
+        .iter()
+        .zip(errors)
+        .map(|(t, e)| (t.corpus_distance + e * noise.bell()).max(0.0))
+        .collect();
+    for (text, exact) in texts.iter_mut().zip(&distances) {
+        if text.parent.is_some() {
+            text.model_distance = (exact + 0.05 + 0.2 * noise.bell()).max(0.005);
+        }
+    }
+    let of = |f: fn(&Text) -> f64| texts.iter().map(f).collect::<Vec<f64>>();
+    let (corpus, model) = (of(|t| t.corpus_distance), of(|t| t.model_distance));
+    report.metric.comparison = comparison(texts, &corpus, &model);
+    TrueMetric {
+        corpus: comparison(texts, &corpus, &distances),
+        model: comparison(texts, &distances, &model),
+        distances,
+    }
+}
+
+fn true_geometry(report: &mut Report, noise: &mut Noise) -> TrueGeometry {
+    let page = &mut report.geometry;
+    let mut points = page.log_odds.points.clone();
+    for p in &mut points {
+        p.corpus += 0.25 * noise.bell();
+        p.model = 0.97 * p.corpus + 0.3 * noise.bell();
+    }
+    for (observed, exact) in page.log_odds.points.iter_mut().zip(&points) {
+        observed.model = exact.model;
+    }
+    // Entries that the corpus never showed.
+    points.extend((0..3000).map(|k| LogOddsPoint {
+        context: k,
+        token: 2000 + k as u32 % 400,
+        corpus: -2.5 + 0.4 * noise.bell(),
+        model: -2.3 + 0.5 * noise.bell(),
+        weight: 1.0 / 60_000.0,
+    }));
+    page.log_odds = LogOdds {
+        correlation: 0.871,
+        correlation_error: Some(0.0044),
+        slope: 0.902,
+        slope_error: Some(0.0071),
+        ..page.log_odds.clone()
+    };
+    let sizes: Vec<(usize, usize)> = page
+        .summary
+        .sizes
+        .iter()
+        .map(|&(size, n)| (size + size / 8, n))
+        .collect();
+    let singular_values: Vec<f64> = page
+        .spectrum
+        .singular_values
+        .iter()
+        .enumerate()
+        .map(|(k, s)| s * (1.06 - 0.001 * k as f64))
+        .collect();
+    TrueGeometry {
+        summary: SupportSummary {
+            samples: 104_021,
+            entropy: 2.2620,
+            entropy_error: None,
+            entries: 104_021,
+            mean_support: 20.8,
+            median_support: 10,
+            largest_support: 801,
+            deterministic: 588,
+            sizes,
+            ..page.summary.clone()
+        },
+        seen: page.summary.entries,
+        unseen_mass: 0.0061,
+        spectrum: Spectrum {
+            energy: singular_values.iter().map(|s| s * s).sum::<f64>() * 1.7,
+            singular_values,
+            residual: 2.2e-7,
+            concepts: Vec::new(),
+        },
+        collapse: page
+            .collapse
+            .iter()
+            .map(|l| LayerCollapse {
+                within: l.within + 0.004 * l.layer as f64,
+                between: l.between - 0.001,
+                within_pairs: 201_733,
+                ..*l
+            })
+            .collect(),
+        log_odds: LogOdds {
+            correlation: 0.954,
+            correlation_error: None,
+            slope: 0.968,
+            slope_error: None,
+            entries: points.len(),
+            points,
+            ..page.log_odds.clone()
+        },
+    }
+}
+
+fn true_information(report: &mut Report, noise: &mut Noise) -> TrueInformation {
+    let page = &mut report.information;
+    let exact: Vec<RowEntropies> = page
+        .likelihood
+        .rows
+        .iter_mut()
+        .map(|row| {
+            let data = row.data + 6.0 / row.samples as f64 + 0.05 * noise.next();
+            row.model = (data + 0.08 * noise.bell()).max(0.0);
+            row.cross_entropy = row.data + 0.07;
+            RowEntropies {
+                data,
+                cross_entropy: data + 0.044,
+                ..*row
+            }
+        })
+        .collect();
+    let l = &mut page.likelihood;
+    (l.entropy, l.divergence, l.cross_entropy) = (2.2310, 0.0712, 2.3022);
+    l.head_entropy = 2.2705;
+    l.divergence_error = Some(0.0019);
+    for reading in &mut page.readings {
+        let x = reading.layer as f64 / 30.0;
+        reading.cross_entropy = 2.3022 + 6.0 * (1.0 - x).powi(2);
+        reading.head_entropy = 2.2705 + 4.0 * (1.0 - x).powi(2);
+    }
+    let running = &mut page.running;
+    for range in &mut running.by_length {
+        range.loss = 1.9 + 2.4 * (-f64::from(range.from)).exp() + 0.05;
+    }
+    let lengths = running.by_length.iter();
+    let by_length = lengths
+        .clone()
+        .map(|l| LengthLoss {
+            loss: l.loss - 0.044,
+            ..*l
+        })
+        .collect();
+    let gap_by_length = lengths
+        .map(|l| LengthLoss {
+            loss: 0.044,
+            error: 0.003,
+            ..*l
+        })
+        .collect();
+    running.likelihood.cross_entropy = 1.9412;
+    running.likelihood.cross_entropy_error = Some(0.0108);
+    TrueInformation {
+        likelihood: Likelihood {
+            entropy: 2.2620,
+            divergence: 0.0436,
+            cross_entropy: 2.3056,
+            entropy_error: None,
+            divergence_error: None,
+            cross_entropy_error: None,
+            rows: exact,
+            ..page.likelihood.clone()
+        },
+        sampling_divergence: 0.0334,
+        information: 3.138,
+        readings: page
+            .readings
+            .iter()
+            .map(|r| r.cross_entropy + 0.0034)
+            .collect(),
+        running_loss: 1.8975,
+        running_loss_error: 0.0102,
+        gap: 0.0437,
+        gap_error: 0.0021,
+        by_length,
+        gap_by_length,
     }
 }
