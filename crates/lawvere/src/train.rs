@@ -233,6 +233,13 @@ pub fn train(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Trained, RunError> {
     check_destination(out)?;
+    if let (NetworkChoice::Features { .. }, Labels::Text { .. }) =
+        (&options.network, &options.labels)
+    {
+        return Err(RunError::Usage(
+            "unconstrained features are one vector a context and read no text; train them on soft labels".into(),
+        ));
+    }
     let material = Material::read(options, on_event)?;
     let (task, held_out) = material.task(options)?;
     let architecture = options.network.architecture(&material, &task);
