@@ -13,7 +13,8 @@ use lawvere_lm::train::{
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let what = arguments.first().map_or("ufm", String::as_str);
-    let number = |i: usize, default: u64| arguments.get(i).map_or(Ok(default), |a| a.parse());
+    let given = |i: usize| arguments.get(i).filter(|a| !a.is_empty());
+    let number = |i: usize, default: u64| given(i).map_or(Ok(default), |a| a.parse());
     let threads = std::thread::available_parallelism()?.get().min(2);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)

@@ -5,7 +5,7 @@ use lawvere_core::{RowMatrix, sum};
 
 use crate::train::loss::{HeadGradient, Targets, cross_entropy};
 use crate::train::network::{Input, Network};
-use crate::train::optimizer::{Optimizer, StepSize, add_scaled, norm, scale, update};
+use crate::train::optimizer::{Optimizer, StepSize, add_ridge, norm, scale, update};
 use crate::train::parameters::Parameters;
 
 /// A network with its parameters and the state of its optimiser.
@@ -126,8 +126,7 @@ impl<T: Real> Learner<T> {
         let cross_entropy = self.differentiate(batch);
         let mut penalty = 0.0;
         if rule.ridge > 0.0 {
-            penalty = 0.5 * rule.ridge * norm(&self.parameters).powi(2);
-            add_scaled(&mut self.gradient, rule.ridge, &self.parameters);
+            penalty = add_ridge(&mut self.gradient, rule.ridge, &self.parameters);
         }
         if let Some(limit) = rule.clip {
             let length = norm(&self.gradient);

@@ -58,8 +58,8 @@ pub(crate) struct StepSize {
     pub step: u64,
 }
 
-/// Entries that one task updates.
-const TASK: usize = 1 << 14;
+/// Entries that one task updates: a small tensor is not worth waking another thread for.
+const TASK: usize = 1 << 16;
 
 /// Updates `parameters` in place.
 pub(crate) fn update<T: Real>(
@@ -161,11 +161,30 @@ pub(crate) fn scale<T: Real>(tensors: &mut Parameters<T>, factor: f64) {
     }
 }
 
-/// `a += factor b`, for the gradient of a ridge penalty.
-pub(crate) fn add_scaled<T: Real>(a: &mut Parameters<T>, factor: f64, b: &Parameters<T>) {
-    let factor = T::of(factor);
-    for (a, b) in a.0.iter_mut().zip(&b.0) {
-        let pairs = a.values.data_mut().iter_mut().zip(b.values.data());
-        pairs.for_each(|(a, &b)| *a += factor * b);
+/// Adds the gradient of the ridge penalty `factor / 2 |parameters|^2` and returns the penalty.
+pub(crate) fn add_ridge<T: Real>(
+    gradient: &mut Parameters<T>,
+    factor: f64,
+    parameters: &Parameters<T>,
+) -> f64 {
+    let slope = T::of(factor);
+    let mut squares = 0.0;
+    for (gradient, parameters) in gradient.0.iter_mut().zip(&parameters.0) {
+        let chunks = gradient.values.data_mut().par_chunks_mut(TASK);
+        let parts: Vec<f64> = chunks
+            .zip(parameters.values.data().par_chunks(TASK))
+            .map(|(g, x)| {
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let pairs = g.iter_mut().zip(x);
+                        pairs.for_each(|(g, &x)| *g += slope * x);
+                        sum_of_squares(x)
+                    },
+                )
+            })
+            .collect();
+        squares += parts.iter().sum::<f64>();
     }
+    0.5 * factor * squares
 }

@@ -232,10 +232,13 @@ impl Trainer {
         self.task
             .draw(self.training.seed, step, features, &mut self.draw);
         let rule = self.training.rule(step);
+        let (learner, draw) = (&mut self.learner, &self.draw);
+        // On a thread of the pool: from outside each of a step's many parallel loops would have to
+        // be handed in and waited for.
         let Loss {
             cross_entropy,
             penalty,
-        } = self.learner.step(self.draw.batch(), rule);
+        } = rayon::scope(|_| learner.step(draw.batch(), rule));
         let loss = cross_entropy + penalty;
         if !loss.is_finite() {
             return Err(LmError::Diverged {
