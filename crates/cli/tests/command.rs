@@ -4,8 +4,9 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use common::{fail, folder_with, lawvere, succeed};
+use common::{fail, folder_with, succeed};
 use serde_json::Value;
 
 fn root() -> PathBuf {

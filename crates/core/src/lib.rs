@@ -38,5 +38,5 @@ pub use head::{HeadRef, LogProbBlock, ReadoutNorm};
 pub use kernel::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken, Window};
 pub use matrix::{RowMatrix, ShapeError};
 pub use sparse::{SparseError, SparseRows};
-pub use sum::{CompensatedSum, sum};
+pub use sum::{CompensatedSum, ratio_of_sums, sum};
 pub use tropical::{TropicalError, TropicalMatrix};

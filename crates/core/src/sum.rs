@@ -56,6 +56,19 @@ pub fn sum(terms: impl IntoIterator<Item = f64>) -> f64 {
     terms.into_iter().collect::<CompensatedSum>().value()
 }
 
+/// A ratio of sums, `sum values / sum sizes`, over independent clusters of unequal sizes (documents,
+/// say), with its standard error by linearisation; the error is 0 of a single cluster.
+///
+/// *Source:* Cochran, *Sampling techniques* (1977), section 6.4.
+pub fn ratio_of_sums(clusters: impl Iterator<Item = (f64, usize)> + Clone) -> (f64, f64) {
+    let size: usize = clusters.clone().map(|c| c.1).sum();
+    let ratio = sum(clusters.clone().map(|c| c.0)) / size as f64;
+    let n = clusters.clone().count() as f64;
+    let squares = sum(clusters.map(|(value, size)| (value - ratio * size as f64).powi(2)));
+    let error = (squares * n / (n - 1.0).max(1.0)).sqrt() / size as f64;
+    (ratio, error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +82,14 @@ mod tests {
     #[test]
     fn an_infinite_term_makes_an_infinite_sum_not_nan() {
         assert_eq!(sum([1.0, f64::INFINITY, 2.0]), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_ratio_over_clusters_of_one_size_has_the_error_of_a_mean() {
+        let values = [1.0, 2.0, 4.0, 5.0];
+        let (mean, error) = ratio_of_sums(values.iter().map(|&v| (3.0 * v, 3)));
+        let variance = values.iter().map(|v| (v - 3.0f64).powi(2)).sum::<f64>() / 3.0;
+        assert!((mean - 3.0).abs() < 1e-12);
+        assert!((error - (variance / 4.0).sqrt()).abs() < 1e-12);
     }
 }

@@ -99,6 +99,24 @@ impl Supports {
         })
     }
 
+    /// The mean probability, under an Observation's laws, of a next token outside these supports: with
+    /// the supports of a corpus and exact laws ([`Observation::with_laws`]) on the same contexts, what
+    /// the corpus never showed.
+    ///
+    /// *Source:* the missing mass of Good, *The population frequencies of species* (1953).
+    pub fn missing_mass(&self, exact: &Observation) -> f64 {
+        let laws = exact.laws();
+        sum((0..laws.nrows().min(self.rows.nrows())).map(|row| {
+            let (seen, _) = self.rows.row(row);
+            let (tokens, law) = laws.row(row);
+            let outside = tokens.iter().zip(law).filter(|(token, _)| {
+                let column = self.tokens.binary_search(token);
+                column.map_or(true, |v| seen.binary_search(&(v as u32)).is_err())
+            });
+            exact.weights[row] * sum(outside.map(|(_, &p)| p))
+        }))
+    }
+
     /// The number of contexts of each class.
     pub fn class_sizes(&self) -> Vec<usize> {
         let mut sizes = vec![0; self.classes];

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use lawvere_core::{CompensatedSum, stoch, sum};
+use lawvere_core::{CompensatedSum, ratio_of_sums, stoch, sum};
 use lawvere_observe::{Kind, Observation, Rows};
 use serde::Serialize;
 
@@ -171,18 +171,24 @@ pub fn mean_over_documents(
         entry.0 += value;
         entry.1 += 1;
     }
-    let (mean, error, _) = ratio(documents.values());
-    Ok((mean, error))
+    Ok(ratio_of_sums(documents.values().copied()))
 }
 
-/// The ratio of sums over documents, its standard error by linearisation, and the positions.
-fn ratio<'a>(documents: impl Iterator<Item = &'a (f64, usize)> + Clone) -> (f64, f64, usize) {
-    let count: usize = documents.clone().map(|d| d.1).sum();
-    let mean = documents.clone().map(|d| d.0).sum::<f64>() / count as f64;
-    let n = documents.clone().count() as f64;
-    let squares: f64 = documents.map(|d| (d.0 - mean * d.1 as f64).powi(2)).sum();
-    let error = (squares * n / (n - 1.0).max(1.0)).sqrt() / count as f64;
-    (mean, error, count)
+/// The weighted mean of `KL(sampled law || exact law)` over the contexts of an Observation and of the
+/// same judged by exact laws ([`Observation::with_laws`]): how far counts are from the laws they were
+/// drawn from, nats. A perfect model is as far from the counts; with n_j occurrences it is about
+/// `(support - 1) / 2 n_j` of each context.
+pub fn sampling_divergence(sampled: &Observation, exact: &Observation) -> f64 {
+    let (counts, laws) = (sampled.laws(), exact.laws());
+    sum((0..counts.nrows()).map(|row| {
+        let (tokens, law) = laws.row(row);
+        let (seen, shares) = counts.row(row);
+        let terms = seen.iter().zip(shares).map(|(token, &p)| {
+            let found = tokens.binary_search(token);
+            stoch::kl_term(p, found.map_or(0.0, |k| law[k]))
+        });
+        sampled.weights[row] * sum(terms)
+    }))
 }
 
 /// Mean loss at prefixes of one range of lengths.
@@ -227,7 +233,8 @@ pub fn loss_by_prefix_length(
     Ok(ranges
         .into_iter()
         .map(|(r, documents)| {
-            let (loss, error, count) = ratio(documents.values());
+            let (loss, error) = ratio_of_sums(documents.values().copied());
+            let count = documents.values().map(|d| d.1).sum();
             let from = if r == 0 { 1 } else { (1 << (r - 1)) + 1 };
             LengthLoss {
                 from,

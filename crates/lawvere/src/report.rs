@@ -183,13 +183,8 @@ pub fn report(
     clock.part("geometry lens");
 
     on_event(Event::Part("information lens".into()));
-    let information = information_page(
-        options,
-        &observation,
-        &positions,
-        known.is_some(),
-        on_event,
-    )?;
+    let information =
+        information_page(options, &observation, &positions, known.is_some(), on_event)?;
     clock.part("information lens");
 
     let truth = match (&known, true_metric) {
@@ -480,7 +475,12 @@ fn information_page(
         readings,
         fisher: fisher_rao(contexts, SHOWN_CONCEPTS)?,
         running: RunningText {
-            choice: choice(positions) + if known { ", none of them trained on" } else { "" },
+            choice: choice(positions)
+                + if known {
+                    ", none of them trained on"
+                } else {
+                    ""
+                },
             positions: positions.rows(),
             documents,
             by_length: loss_by_prefix_length(positions, &losses(&running))?,

@@ -2,6 +2,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lawvere_core::{ContextBatch, ratio_of_sums};
 use lawvere_lm::DecoderConfig;
 use lawvere_lm::train::{
     Architecture, FeaturesConfig, LstmConfig, MlpConfig, SoftLabels, Task, Trainer, Training,
@@ -493,16 +494,20 @@ impl Material {
         let bounded: Vec<Vec<u32>> = documents.iter().map(|d| self.bounded(d)).collect();
         let losses = trainer.document_losses(&bounded, window)?;
         let symbols: Vec<usize> = documents.iter().map(|d| d.len() + 1).collect();
-        let (loss, loss_error) = mean(&losses, &symbols);
+        let mean = |losses: &[f64]| {
+            let documents = losses.iter().copied().zip(symbols.iter().copied());
+            ratio_of_sums(documents)
+        };
+        let (loss, loss_error) = mean(&losses);
         let exact = match &self.language {
             None => None,
             Some((language, _)) => {
                 let exact = exact_losses(language, &bounded)?;
                 let gaps: Vec<f64> = losses.iter().zip(&exact).map(|(l, e)| l - e).collect();
-                let (gap, gap_error) = mean(&gaps, &symbols);
+                let (gap, gap_error) = mean(&gaps);
                 Some(ExactLoss {
                     entropy_rate: language.entropy_rate(),
-                    loss: mean(&exact, &symbols).0,
+                    loss: mean(&exact).0,
                     gap,
                     gap_error,
                 })
@@ -557,7 +562,7 @@ impl Material {
 
 /// The sum of k_true's losses over each document, given its whole prefix.
 fn exact_losses(language: &Language, bounded: &[Vec<u32>]) -> Result<Vec<f64>, RunError> {
-    let mut batch = lawvere_core::ContextBatch::new();
+    let mut batch = ContextBatch::new();
     for tokens in bounded {
         let positions: Vec<u32> = (1..tokens.len() as u32).collect();
         batch.push(&tokens[..tokens.len() - 1], &positions)?;
@@ -576,22 +581,6 @@ fn exact_losses(language: &Language, bounded: &[Vec<u32>]) -> Result<Vec<f64>, R
         losses.push(loss);
     }
     Ok(losses)
-}
-
-/// A ratio of sums and its standard error, documents taken as independent.
-fn mean(values: &[f64], symbols: &[usize]) -> (f64, f64) {
-    let total: usize = symbols.iter().sum();
-    let mean = lawvere_core::sum(values.iter().copied()) / total as f64;
-    let n = values.len() as f64;
-    let squares: f64 = values
-        .iter()
-        .zip(symbols)
-        .map(|(v, &s)| (v - mean * s as f64).powi(2))
-        .sum();
-    (
-        mean,
-        (squares * n / (n - 1.0).max(1.0)).sqrt() / total as f64,
-    )
 }
 
 /// The seed of stories that are not among those of `seed`: users' seeds are small, this one is not.

@@ -1,10 +1,10 @@
 //! The lenses once more, with the exact kernel of the language in the place of the corpus's counts.
 
-use lawvere_core::{ContextBatch, SparseRows, sum};
+use lawvere_core::{ContextBatch, SparseRows};
 use lawvere_geometry::{Supports, collapse, log_odds, spectrum};
 use lawvere_information::{
     Likelihood, context_information, layer_readings, likelihood, loss_by_prefix_length,
-    mean_over_documents,
+    mean_over_documents, sampling_divergence,
 };
 use lawvere_metric::{PrefixForest, compare};
 use lawvere_observe::Observation;
@@ -70,18 +70,10 @@ pub(crate) fn geometry(
     seed: u64,
 ) -> Result<TrueGeometry, RunError> {
     let supports = Supports::new(exact)?;
-    let laws = exact.laws();
-    let unseen = |row: usize| {
-        let (seen, _) = observation.counts.row(row);
-        let (tokens, law) = laws.row(row);
-        let missing = tokens.iter().zip(law);
-        let missing = missing.filter(|(t, _)| seen.binary_search(t).is_err());
-        sum(missing.map(|(_, p)| *p))
-    };
     Ok(TrueGeometry {
         summary: supports.summary(exact, seed),
         seen: observation.counts.nnz(),
-        unseen_mass: sum((0..exact.rows()).map(|row| exact.weights[row] * unseen(row))),
+        unseen_mass: Supports::new(observation)?.missing_mass(exact),
         spectrum: spectrum(&supports, exact, rank, concepts, seed)?,
         collapse: collapse(exact, &supports, seed)?,
         log_odds: log_odds(exact, seed)?,
@@ -96,17 +88,6 @@ pub(crate) fn information(
     running: &Likelihood,
     seed: u64,
 ) -> Result<TrueInformation, RunError> {
-    let exact_laws = exact.laws();
-    let sampled = observation.laws();
-    let divergence = |row: usize| {
-        let (tokens, law) = exact_laws.row(row);
-        let (seen, shares) = sampled.row(row);
-        sum(seen.iter().zip(shares).map(|(token, p)| {
-            let found = tokens.binary_search(token);
-            let q = found.map_or(0.0, |k| law[k]);
-            p * (p / q).ln()
-        }))
-    };
     let readings = layer_readings(exact, seed, &mut |_| {})?;
     let batch: ContextBatch = positions.context_batch()?;
     let laws = language.kernel(Reading::FullPrefix).laws(&batch)?;
@@ -129,7 +110,7 @@ pub(crate) fn information(
     let (gap, gap_error) = mean_over_documents(positions, &gaps)?;
     Ok(TrueInformation {
         likelihood: likelihood(exact, seed)?,
-        sampling_divergence: sum((0..exact.rows()).map(|row| exact.weights[row] * divergence(row))),
+        sampling_divergence: sampling_divergence(observation, exact),
         information: context_information(exact),
         readings: readings.iter().map(|r| r.cross_entropy).collect(),
         running_loss,

@@ -4,7 +4,8 @@
 //! Markov kernel that factors as `head . encoder` ([`lawvere_core::Factored`]). Weights are
 //! computed with in float32, whatever they are stored in.
 //!
-//! Loaded now: the Llama family (Llama, SmolLM2, TinyLlama) without rotary scaling.
+//! Loaded now: the Llama family (Llama, SmolLM2, TinyLlama) without rotary scaling, and the networks
+//! that [`train`] makes.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod attention;
