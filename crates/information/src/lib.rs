@@ -19,7 +19,7 @@ mod reading;
 pub use error::InformationError;
 pub use fisher::{Direction, FisherRao, fisher_rao};
 pub use likelihood::{
-    LengthLoss, Likelihood, RowEntropies, context_information, likelihood, loss_by_prefix_length,
-    mean_over_documents, sampling_divergence,
+    DifferenceErrors, LengthLoss, Likelihood, RowEntropies, context_information, difference_errors,
+    likelihood, loss_by_prefix_length, mean_over_documents, sampling_divergence,
 };
 pub use reading::{LayerReading, layer_readings};

@@ -2,7 +2,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lawvere_core::{ContextBatch, ratio_of_sums};
+use lawvere_core::{ContextBatch, ratio_of_sums, sum};
 use lawvere_lm::DecoderConfig;
 use lawvere_lm::train::{
     Architecture, FeaturesConfig, LstmConfig, MlpConfig, SoftLabels, Task, Trainer, Training,
@@ -265,10 +265,13 @@ pub fn train(
     if trainer.restore(&state)? {
         let done = trainer.losses().len();
         on_event(Event::Part(format!("going on after step {done}")));
+    } else {
+        // What is there is of another run of ours.
+        clear(&partial).map_err(|e| io(&partial, e))?;
     }
     let seconds = run_steps(&mut trainer, &state, on_event)?;
     let held_out = match &held_out {
-        Some(documents) => Some(material.judge(&mut trainer, documents, options)?),
+        Some(documents) => Some(material.judge(&mut trainer, documents)?),
         None => None,
     };
     let record = TrainingRecord {
@@ -284,7 +287,7 @@ pub fn train(
         parameters: trainer.architecture().parameters(),
         settings: settings(options),
         training: options.training,
-        tokens: trainer.tokens_a_step() as u64 * options.training.steps,
+        tokens: (trainer.tokens_a_step() as u64).saturating_mul(options.training.steps),
         losses: trainer.losses().to_vec(),
         seconds,
         peak_memory: peak_memory(),
@@ -310,7 +313,7 @@ fn run_steps(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<f64, RunError> {
     let total = trainer.training().steps as usize;
-    let left = total - trainer.losses().len();
+    let left = total.saturating_sub(trainer.losses().len());
     let weights = 4 * trainer.architecture().parameters() as u64;
     if left > 0 {
         // About a third of the peak is reached by products of these shapes and what lies between.
@@ -476,20 +479,12 @@ impl Material {
         }
     }
 
-    fn judge(
-        &self,
-        trainer: &mut Trainer,
-        documents: &[Vec<u32>],
-        options: &TrainOptions,
-    ) -> Result<HeldOut, RunError> {
-        let window = match &options.labels {
-            Labels::Text { window, .. } => *window,
-            Labels::Contexts { plan, .. } => plan.order,
-        };
-        // A decoder reads as far as it was made for; its windows in training may be shorter.
+    fn judge(&self, trainer: &mut Trainer, documents: &[Vec<u32>]) -> Result<HeldOut, RunError> {
+        // A decoder reads as far as it was made for, the others whole documents.
+        let longest = documents.iter().map(|d| d.len() + 1).max().unwrap_or(1);
         let window = match trainer.architecture() {
             Architecture::Decoder(config) => config.context_length,
-            _ => window,
+            _ => longest,
         };
         let bounded: Vec<Vec<u32>> = documents.iter().map(|d| self.bounded(d)).collect();
         let losses = trainer.document_losses(&bounded, window)?;
@@ -560,27 +555,18 @@ impl Material {
     }
 }
 
-/// The sum of k_true's losses over each document, given its whole prefix.
+/// The sum of k_true's losses over each document between its boundaries, given its whole prefix.
 fn exact_losses(language: &Language, bounded: &[Vec<u32>]) -> Result<Vec<f64>, RunError> {
     let mut batch = ContextBatch::new();
     for tokens in bounded {
         let positions: Vec<u32> = (1..tokens.len() as u32).collect();
         batch.push(&tokens[..tokens.len() - 1], &positions)?;
     }
-    let laws = language.kernel(Reading::FullPrefix).laws(&batch)?;
-    let mut row = 0;
-    let mut losses = Vec::with_capacity(bounded.len());
-    for tokens in bounded {
-        let mut loss = 0.0;
-        for &next in &tokens[1..] {
-            let (outcomes, law) = laws.row(row);
-            let found = outcomes.binary_search(&next);
-            loss -= found.map_or(f64::NEG_INFINITY, |k| law[k].ln());
-            row += 1;
-        }
-        losses.push(loss);
-    }
-    Ok(losses)
+    let next: Vec<u32> = bounded.iter().flat_map(|d| &d[1..]).copied().collect();
+    let losses = language.kernel(Reading::FullPrefix).losses(&batch, &next)?;
+    let mut losses = losses.into_iter();
+    let document = |d: &Vec<u32>| sum(losses.by_ref().take(d.len() - 1));
+    Ok(bounded.iter().map(document).collect())
 }
 
 /// The seed of stories that are not among those of `seed`: users' seeds are small, this one is not.
@@ -622,10 +608,11 @@ impl NetworkChoice {
                 feed_forward_size: feed_forward,
                 rope_theta: 10_000.0,
                 norm_eps: 1e-5,
-                // Room beyond the windows learned from: positions are relative.
+                // Room beyond the windows learned from, for documents that are longer; how well the
+                // network reads there is what its losses by prefix length show.
                 context_length: match task {
-                    Task::Text { window, .. } => 4 * window,
-                    Task::Contexts { labels, .. } => 4 * labels.order,
+                    Task::Text { window, .. } => window.saturating_mul(4),
+                    Task::Contexts { labels, .. } => labels.order.saturating_mul(4),
                 },
                 tied_head: false,
                 bos: None,
@@ -736,16 +723,38 @@ fn check_destination(out: &Path) -> Result<(), RunError> {
         path: out.to_owned(),
         source,
     })?;
-    let mut names = entries
+    let names: Vec<String> = entries
         .filter_map(Result::ok)
         .map(|e| e.file_name().to_string_lossy().into_owned())
-        .filter(|n| !n.starts_with(".lawvere-"));
-    match names.find(|n| !FILES.contains(&n.as_str())) {
-        Some(name) => refused(format!(
+        .filter(|n| !n.starts_with(".lawvere-"))
+        .collect();
+    if let Some(name) = names.iter().find(|n| !FILES.contains(&n.as_str())) {
+        return refused(format!(
             "the folder holds {name}, which is not part of a trained model, and is not replaced"
-        )),
-        None => Ok(()),
+        ));
     }
+    // A checkpoint from elsewhere has files of the same names.
+    let ours = |name: &String| name == RECORD || name == STATE;
+    if !names.is_empty() && !names.iter().any(ours) {
+        return refused(format!(
+            "the folder holds {}, but neither {RECORD} nor {STATE}: it was not trained here, and is not replaced",
+            names.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Empties a folder that [`check_destination`] found to be ours.
+fn clear(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path)?;
+        } else {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The record of a finished run with this identity and tokenizer.

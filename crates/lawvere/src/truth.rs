@@ -1,10 +1,10 @@
 //! The lenses once more, with the exact kernel of the language in the place of the corpus's counts.
 
-use lawvere_core::{ContextBatch, SparseRows};
+use lawvere_core::SparseRows;
 use lawvere_geometry::{Supports, collapse, log_odds, spectrum};
 use lawvere_information::{
-    Likelihood, context_information, layer_readings, likelihood, loss_by_prefix_length,
-    mean_over_documents, sampling_divergence,
+    Likelihood, context_information, difference_errors, layer_readings, likelihood,
+    loss_by_prefix_length, mean_over_documents, sampling_divergence,
 };
 use lawvere_metric::{PrefixForest, compare};
 use lawvere_observe::Observation;
@@ -89,17 +89,12 @@ pub(crate) fn information(
     seed: u64,
 ) -> Result<TrueInformation, RunError> {
     let readings = layer_readings(exact, seed, &mut |_| {})?;
-    let batch: ContextBatch = positions.context_batch()?;
-    let laws = language.kernel(Reading::FullPrefix).laws(&batch)?;
-    let losses: Vec<f64> = (0..positions.rows())
-        .map(|row| {
-            // A position has one next token.
-            let next = positions.counts.row(row).0[0];
-            let (tokens, law) = laws.row(row);
-            let found = tokens.binary_search(&next);
-            -found.map_or(0.0, |k| law[k]).ln()
-        })
-        .collect();
+    // A position has one next token. A window that begins with a boundary begins a story, which the
+    // reading of last tokens knows; one that begins in a story's middle is read as the model reads it.
+    let next: Vec<u32> = positions.counts.rows().map(|r| r.0[0]).collect();
+    let losses = language
+        .kernel(Reading::LastTokens)
+        .losses(&positions.context_batch()?, &next)?;
     let gaps: Vec<f64> = running
         .rows
         .iter()
@@ -108,8 +103,10 @@ pub(crate) fn information(
         .collect();
     let (running_loss, running_loss_error) = mean_over_documents(positions, &losses)?;
     let (gap, gap_error) = mean_over_documents(positions, &gaps)?;
+    let exact_likelihood = likelihood(exact, seed)?;
     Ok(TrueInformation {
-        likelihood: likelihood(exact, seed)?,
+        difference_errors: difference_errors(observation, &exact_likelihood, seed)?,
+        likelihood: exact_likelihood,
         sampling_divergence: sampling_divergence(observation, exact),
         information: context_information(exact),
         readings: readings.iter().map(|r| r.cross_entropy).collect(),

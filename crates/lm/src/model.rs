@@ -117,10 +117,8 @@ impl LanguageModel {
             }
             small => {
                 let network = small.network::<f32>();
-                let mut parameters = Parameters::begin(&network.specs(), 0);
-                tensors.fill(&mut parameters)?;
                 Network::Small {
-                    parameters,
+                    parameters: tensors.parameters(&network.specs())?,
                     head: network.head(),
                 }
             }

@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use crate::config::{DecoderConfig, SUPPORTED};
 use crate::error::LmError;
-use crate::train::{Architecture, LSTM_TYPE, MLP_TYPE, Parameters};
+use crate::train::{Architecture, LSTM_TYPE, MLP_TYPE, Parameters, Spec, Tensor};
 use crate::weights::{Role, TensorSource};
+use lawvere_core::RowMatrix;
 
 #[derive(Deserialize)]
 struct RawConfig {
@@ -255,12 +256,23 @@ pub(crate) fn map_all(files: Vec<PathBuf>) -> Result<Vec<(PathBuf, Mmap)>, LmErr
 }
 
 impl SafetensorsFiles<'_> {
-    /// Fills a network's parameters; the files may hold no other tensors.
-    pub fn fill(mut self, parameters: &mut Parameters<f32>) -> Result<(), LmError> {
-        for (part, values) in parameters.parts_mut() {
-            values.copy_from_slice(&self.named(part.name.clone(), &part.shape)?);
+    /// A network's parameters; the files may hold no other tensors. Nothing is allocated for a tensor
+    /// before the files are known to hold one of its shape.
+    pub fn parameters(mut self, specs: &[Spec]) -> Result<Parameters<f32>, LmError> {
+        let mut tensors = Vec::new();
+        for spec in specs {
+            let mut values = Vec::new();
+            for part in &spec.parts {
+                values.extend(self.named(part.name.clone(), &part.shape)?);
+            }
+            let (rows, columns) = spec.dimensions();
+            let values = RowMatrix::from_vec(values, rows, columns)
+                .map_err(|e| LmError::checkpoint(self.folder, e.to_string()))?;
+            let parts = spec.parts.clone();
+            tensors.push(Tensor { parts, values });
         }
-        self.finish()
+        self.finish()?;
+        Ok(Parameters(tensors))
     }
 
     /// The values of the tensor of this name and shape.

@@ -31,7 +31,9 @@ pub struct Comparison {
     pub rank_correlation: f64,
     /// One-step pairs.
     pub edges: usize,
-    /// One-step pairs whose model distance is within two standard errors of the corpus's.
+    /// One-step pairs whose corpus distance has an error: the corpus showed more than one way on.
+    pub uncertain: usize,
+    /// How many of those have a model distance within two standard errors of the corpus's.
     pub within_two_errors: usize,
 }
 
@@ -85,15 +87,15 @@ pub fn compare(
     };
     let x: Vec<f64> = edges.iter().map(|p| p.corpus).collect();
     let y: Vec<f64> = edges.iter().map(|p| p.model).collect();
-    // Kernels hand out log-probabilities in float32.
-    const ROUNDING: f64 = 1e-6;
-    let near = |p: &&Pair| (p.model - p.corpus).abs() <= 2.0 * p.corpus_error + ROUNDING;
+    let uncertain: Vec<&Pair> = edges.iter().filter(|p| p.corpus_error > 0.0).collect();
+    let near = |p: &&&Pair| (p.model - p.corpus).abs() <= 2.0 * p.corpus_error;
     Ok(Comparison {
         mean_excess: mean(|p| p.model - p.corpus),
         mean_absolute: mean(|p| (p.model - p.corpus).abs()),
         rank_correlation: lawvere_core::linalg::spearman(&x, &y),
         edges: edges.len(),
-        within_two_errors: edges.iter().filter(near).count(),
+        within_two_errors: uncertain.iter().filter(near).count(),
+        uncertain: uncertain.len(),
         pairs,
     })
 }

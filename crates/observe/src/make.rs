@@ -329,7 +329,7 @@ impl<'a> Observer<'a> {
         order.shuffle(&mut rand::rngs::StdRng::seed_from_u64(plan.seed));
         let mut chosen = Vec::new();
         let end = self.end_token();
-        let (mut total, shortest) = (0, usize::from(!bos));
+        let (mut total, shortest) = (0, usize::from(!bos || end.is_some()));
         for document in order {
             if total >= plan.positions {
                 break;

@@ -210,17 +210,18 @@ impl Observation {
         self.counts.nrows()
     }
 
-    /// The number of occurrences counted.
+    /// The number of occurrences counted; of [`with_laws`](Self::with_laws) that of the laws' entries.
     pub fn samples(&self) -> u64 {
         self.counts.values().iter().sum()
     }
 
     /// The same rows, weights and model, judged by other laws than the corpus's: the exact ones,
     /// where the language is known. The counts become ones on the laws' supports; as nothing was
-    /// sampled, there are no blocks and so no standard errors. Not for saving.
+    /// sampled, there are no blocks and so no standard errors. It cannot be saved.
     ///
     /// # Errors
-    /// Laws of another number of rows or outcomes; a row that does not sum to 1 within 1e-9.
+    /// Laws of another number of rows or outcomes; an entry that is not positive; a row that does not
+    /// sum to 1 within 1e-9.
     pub fn with_laws(&self, laws: SparseRows<f64>) -> Result<Self, ShapeError> {
         let shape = |rows: usize, columns: usize| format!("{rows} x {columns}");
         let expected = shape(self.rows(), self.counts.ncols());
@@ -228,12 +229,12 @@ impl Observation {
         if expected != found {
             return Err(ShapeError::new("laws", expected, found));
         }
+        if let Some(bad) = laws.values().iter().find(|p| p.is_nan() || **p <= 0.0) {
+            return Err(ShapeError::new("a law's entry", "more than 0", bad));
+        }
         let total = |values: &[f64]| sum(values.iter().copied());
-        if let Some(bad) = laws
-            .rows()
-            .map(|r| total(r.1))
-            .find(|t| (t - 1.0).abs() > 1e-9)
-        {
+        let off = |t: &f64| (t - 1.0).abs() > 1e-9;
+        if let Some(bad) = laws.rows().map(|r| total(r.1)).find(off) {
             return Err(ShapeError::new("a law's sum", 1, bad));
         }
         Ok(Self {

@@ -158,8 +158,13 @@ impl Observation {
     /// Writes the Observation as the folder `destination`, beside its final place and renamed.
     ///
     /// # Errors
-    /// A destination that holds something else; what writing meets.
+    /// A destination that holds something else; what writing meets; laws in the place of counts.
     pub fn save(&self, destination: &Path) -> Result<(), ObserveError> {
+        if self.exact.is_some() {
+            return Err(ObserveError::Option(
+                "an observation that is judged by given laws holds no counts to save".into(),
+            ));
+        }
         check_destination(destination)?;
         let destination = &lawvere_token::disk::resolve(destination);
         let parent = lawvere_token::disk::parent(destination);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lawvere_geometry::{Heatmap, LayerCollapse, LogOdds, Spectrum, SupportSummary};
-use lawvere_information::{FisherRao, LayerReading, LengthLoss, Likelihood};
+use lawvere_information::{DifferenceErrors, FisherRao, LayerReading, LengthLoss, Likelihood};
 use lawvere_metric::{Comparison, Isometry};
 use serde::Serialize;
 
@@ -182,6 +182,8 @@ pub struct TrueGeometry {
 pub struct TrueInformation {
     /// Exact cross-entropy, KL(k_true || k_model) and H on the same contexts and weights.
     pub likelihood: Likelihood,
+    /// Standard errors of the estimates' differences from these.
+    pub difference_errors: Option<DifferenceErrors>,
     /// Mean KL(k_data || k_true) of the contexts: how far the corpus's counts are from the laws they
     /// were drawn from, nats.
     pub sampling_divergence: f64,

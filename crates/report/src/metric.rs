@@ -41,7 +41,7 @@ pub(crate) fn highlight(report: &Report) -> String {
         size(c.edges),
         figure(c.mean_absolute),
         figure(c.rank_correlation),
-        percent(c.within_two_errors as f64, c.edges as f64),
+        percent(c.within_two_errors as f64, c.uncertain.max(1) as f64),
     )
 }
 
@@ -303,8 +303,11 @@ fn against_truth(report: &Report) -> Option<String> {
     Some(format!(
         "Of the corpus's distances {} are within two standard errors of the exact ones, {}. They are {} nats from \
          the exact ones on average, the model's {}: {nearer}.",
-        percent(corpus.within_two_errors as f64, corpus.edges as f64),
-        coverage(corpus.within_two_errors, corpus.edges),
+        percent(
+            corpus.within_two_errors as f64,
+            corpus.uncertain.max(1) as f64
+        ),
+        coverage(corpus.within_two_errors, corpus.uncertain),
         figure(corpus.mean_absolute),
         figure(model.mean_absolute),
     ))
@@ -381,7 +384,7 @@ fn distances(report: &Report) -> Result<Figure, ReportError> {
         figure(r),
         figure(c.mean_absolute),
         size(c.within_two_errors),
-        percent(c.within_two_errors as f64, c.edges as f64),
+        percent(c.within_two_errors as f64, c.uncertain.max(1) as f64),
     );
     let sentences: Vec<String> = (!edges.is_empty())
         .then_some(comparison)

@@ -1,5 +1,6 @@
 //! What is exactly true, beside what was estimated: the table at the top of the page.
 
+use lawvere_information::DifferenceErrors;
 use maud::{Markup, html};
 
 use crate::ReportError;
@@ -30,6 +31,8 @@ struct Row {
     source: String,
     estimate: f64,
     error: Option<f64>,
+    /// The standard error of estimate minus exact value.
+    difference_error: Option<f64>,
     exact: f64,
     kind: Kind,
     /// Whether the estimate, its bias aside, is one of the exact value: only then may errors cover it.
@@ -45,6 +48,7 @@ impl Row {
             source: source.into(),
             estimate,
             error,
+            difference_error: error,
             exact,
             kind: Kind::Number,
             judged: true,
@@ -54,6 +58,11 @@ impl Row {
 
     fn of(mut self, kind: Kind) -> Self {
         self.kind = kind;
+        self
+    }
+
+    fn judged_by(mut self, error: Option<f64>) -> Self {
+        self.difference_error = error;
         self
     }
 
@@ -77,7 +86,7 @@ impl Row {
     }
 
     fn covered(&self) -> Option<bool> {
-        let off = errors_off(self.estimate, self.error, self.exact)?;
+        let off = errors_off(self.estimate, self.difference_error, self.exact)?;
         self.judged.then_some(off.abs() <= 2.0)
     }
 
@@ -95,7 +104,7 @@ impl Row {
         let d = self.difference();
         let sign = if d > 0.0 { "+" } else { "" };
         match self.kind {
-            Kind::Number => format!("{sign}{}", as_sure(d, self.error)),
+            Kind::Number => format!("{sign}{}", as_sure(d, self.difference_error)),
             Kind::Count => format!("{sign}{}", figure(d)),
             Kind::Share => format!("{sign}{} points", fixed(100.0 * d, 1)),
         }
@@ -105,14 +114,16 @@ impl Row {
         if let Some(remark) = &self.remark {
             return remark.clone();
         }
-        match errors_off(self.estimate, self.error, self.exact) {
+        match errors_off(self.estimate, self.difference_error, self.exact) {
             Some(off) if off.abs() <= 2.0 => "within 2 standard errors".into(),
             Some(off) => format!(
                 "{} standard errors {}",
                 multiple(off),
                 if off > 0.0 { "above" } else { "below" }
             ),
-            None if self.error == Some(0.0) && self.difference() == 0.0 => "equal".into(),
+            None if self.difference_error == Some(0.0) && self.difference() == 0.0 => {
+                "equal".into()
+            }
             None => "–".into(),
         }
     }
@@ -175,10 +186,10 @@ fn rows(report: &Report, truth: &Truth) -> [(&'static str, Vec<Row>); 3] {
 
 fn metric_rows(report: &Report, truth: &Truth) -> Vec<Row> {
     let (c, t) = (&report.metric.comparison, &truth.metric);
-    if c.edges == 0 || t.corpus.edges == 0 {
+    if c.edges == 0 || t.corpus.uncertain == 0 {
         return Vec::new();
     }
-    let within = t.corpus.within_two_errors as f64 / t.corpus.edges as f64;
+    let within = t.corpus.within_two_errors as f64 / t.corpus.uncertain as f64;
     vec![
         Row::new(
             "Corpus distances within two standard errors of the exact ones",
@@ -189,7 +200,7 @@ fn metric_rows(report: &Report, truth: &Truth) -> Vec<Row> {
         )
         .of(Kind::Share)
         .apart()
-        .saying(coverage(t.corpus.within_two_errors, t.corpus.edges)),
+        .saying(coverage(t.corpus.within_two_errors, t.corpus.uncertain)),
         Row::new(
             "Mean absolute difference of the model's distances, nats",
             "from the corpus's; exact: from the exact ones",
@@ -305,6 +316,7 @@ fn information_rows(report: &Report, truth: &Truth) -> Vec<Row> {
     let (l, e) = (&page.likelihood, &t.likelihood);
     let running = &page.running.likelihood;
     let rate = truth.language.entropy_rate;
+    let paired = |error: fn(&DifferenceErrors) -> f64| t.difference_errors.as_ref().map(error);
     let mut rows = vec![
         Row::new(
             "Conditional entropy H of the contexts, nats",
@@ -312,21 +324,26 @@ fn information_rows(report: &Report, truth: &Truth) -> Vec<Row> {
             l.entropy,
             l.entropy_error,
             e.entropy,
-        ),
+        )
+        .judged_by(paired(|d| d.entropy))
+        .apart(),
         Row::new(
             "The model's cross-entropy on them, nats",
             "corpus and model",
             l.cross_entropy,
             l.cross_entropy_error,
             e.cross_entropy,
-        ),
+        )
+        .judged_by(paired(|d| d.cross_entropy)),
         Row::new(
             "KL of the model from the next token's law, nats",
             "from the corpus's law, plug-in: biased high; exact: from k_true",
             l.divergence,
             l.divergence_error,
             e.divergence,
-        ),
+        )
+        .judged_by(paired(|d| d.divergence))
+        .apart(),
     ];
     if let Some(last) = page.readings.last() {
         rows.push(
@@ -555,7 +572,7 @@ mod tests {
 
     #[test]
     fn coverage_allows_for_few_intervals() {
-        assert!(coverage(17, 20).starts_with("about"));
+        assert!(coverage(18, 20).starts_with("about"));
         assert!(coverage(850, 1000).starts_with("fewer"));
         assert!(coverage(1000, 1000).starts_with("more"));
         assert!(coverage(955, 1000).starts_with("about"));

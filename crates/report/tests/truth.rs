@@ -104,20 +104,27 @@ fn every_quantity_stands_beside_its_exact_value() {
 #[test]
 fn the_table_judges_only_what_has_an_error_and_estimates_the_exact_value() {
     let page = html(|_| {});
-    // H is 2.5 errors off and KL 15; CE and the loss of k_true are covered.
-    assert!(page.contains(
-        "estimate their exact value, 2 are within two of it; further off: Conditional entropy H"
-    ));
-    assert!(page.contains("2.5 standard errors below"));
-    let all = html(|r| {
-        let e = &mut r.truth.as_mut().unwrap().information.likelihood;
-        (e.entropy, e.divergence) = (2.232, 0.0712);
+    // H and KL are biased, and not judged; CE and the loss of k_true are covered.
+    assert!(page.contains("The 2 numbers below that have a standard error and estimate their exact value are all within two of it."));
+    assert!(
+        page.contains("26 standard errors below"),
+        "H, by the error of the difference"
+    );
+    let off = html(|r| {
+        r.truth
+            .as_mut()
+            .unwrap()
+            .information
+            .likelihood
+            .cross_entropy = 2.32;
     });
-    assert!(all.contains("The 4 numbers below that have a standard error and estimate their exact value are all within two of it."));
+    assert!(off.contains("1 is within two of it; further off: The model's cross-entropy"));
     let none = html(|r| {
         let l = &mut r.information.likelihood;
         (l.entropy_error, l.cross_entropy_error, l.divergence_error) = (None, None, None);
-        r.truth.as_mut().unwrap().information.running_loss_error = 0.0;
+        let t = &mut r.truth.as_mut().unwrap().information;
+        t.running_loss_error = 0.0;
+        t.difference_errors = None;
     });
     assert!(none.contains("No estimate has a standard error to judge it by."));
 }
@@ -167,7 +174,7 @@ fn figures_compare_with_the_truth_in_words_that_follow_the_numbers() {
         t.geometry.log_odds.correlation = 0.5;
         t.information.sampling_divergence = 0.2;
         t.information.likelihood.entropy = 2.5;
-        t.metric.corpus.within_two_errors = t.metric.corpus.edges / 2;
+        t.metric.corpus.within_two_errors = t.metric.corpus.uncertain / 2;
         t.metric.model.mean_absolute = 0.0001;
     });
     for said in [
@@ -191,7 +198,7 @@ fn a_corpus_drawn_from_the_language_is_within_two_errors_of_it_95_times_in_100()
     // The example's exact distances are drawn around the corpus's with the errors it claims.
     let report = common::report_with_truth();
     let c = &report.truth.unwrap().metric.corpus;
-    let share = c.within_two_errors as f64 / c.edges as f64;
+    let share = c.within_two_errors as f64 / c.uncertain as f64;
     assert!((0.9..=1.0).contains(&share), "{share}");
     assert!(html(|_| {}).contains("about the 95% that errors of the right size give"));
 }

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DecoderConfig;
 use crate::train::decoder::TrainedDecoder;
-use crate::train::features::Features;
+use crate::train::features::{self, Features};
 use crate::train::lstm::Lstm;
 use crate::train::mlp::Mlp;
 use crate::train::network::Network;
+use crate::train::parameters::Spec;
 
 /// A long short-term memory with a softmax head, without bias, over its last layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,11 @@ pub struct FeaturesConfig {
     pub dim: usize,
 }
 
+const MOST_ENTRIES: usize = 1 << 24;
+const MOST_LAYERS: usize = 4096;
+/// With a gradient and two moments, 16 bytes a weight.
+const MOST_WEIGHTS: f64 = 1e9;
+
 /// What is trained.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "architecture")]
@@ -69,7 +75,7 @@ impl Architecture {
     /// The number of weights.
     pub fn parameters(&self) -> usize {
         let size = |shape: &[usize]| shape.iter().product::<usize>();
-        let specs = self.network::<f32>().specs();
+        let specs = self.specs();
         let parts = specs.iter().flat_map(|spec| &spec.parts);
         parts.map(|part| size(&part.shape)).sum()
     }
@@ -89,8 +95,51 @@ impl Architecture {
             }
             Self::Features(c) => vec![c.vocab_size, c.contexts, c.dim],
         };
-        let bad = sizes.iter().find(|&&s| s == 0 || s > 1 << 24)?;
-        Some(format!("a size is {bad}; sizes are from 1 to 2^24"))
+        if let Some(bad) = sizes.iter().find(|&&s| s == 0 || s > MOST_ENTRIES) {
+            return Some(format!("a size is {bad}; sizes are from 1 to 2^24"));
+        }
+        self.too_deep()
+    }
+
+    fn too_deep(&self) -> Option<String> {
+        let layers = match self {
+            Self::Decoder(c) => c.layers,
+            Self::Lstm(c) => c.layers,
+            Self::Mlp(c) => c.hidden_sizes.len(),
+            Self::Features(_) => 0,
+        };
+        (layers > MOST_LAYERS)
+            .then(|| format!("there are {layers} layers; at most {MOST_LAYERS} are computed"))
+    }
+
+    /// What keeps a network of this shape from being trained, if anything.
+    pub(crate) fn untrainable(&self) -> Option<String> {
+        let problem = self.problem().or(self.too_deep());
+        if problem.is_some() {
+            return problem;
+        }
+        // In f64: a product of sizes may be beyond any integer.
+        let size = |shape: &[usize]| shape.iter().map(|&s| s as f64).product::<f64>();
+        let parts = self.specs();
+        let weights: f64 = parts
+            .iter()
+            .flat_map(|s| &s.parts)
+            .map(|p| size(&p.shape))
+            .sum();
+        (weights > MOST_WEIGHTS).then(|| {
+            format!(
+                "the network has {weights:.3e} weights; small networks are trained here, of at most {MOST_WEIGHTS:.1e}"
+            )
+        })
+    }
+
+    /// The network's tensors; nothing of their size is allocated.
+    pub(crate) fn specs(&self) -> Vec<Spec> {
+        match self {
+            // Its forward pass keeps a matrix of all features.
+            Self::Features(c) => features::specs(c),
+            _ => self.network::<f32>().specs(),
+        }
     }
 
     pub(crate) fn network<T: Real>(&self) -> Box<dyn Network<T>> {

@@ -125,7 +125,7 @@ pub(crate) fn read_state(
         .filter(|t| t.dtype() == Dtype::F64)
         .ok_or_else(|| wrong("the losses are missing".into()))?;
     let losses = losses.data().as_chunks().0.iter();
-    let losses = losses.map(|bytes| f64::from_le_bytes(*bytes)).collect();
+    let losses: Vec<f64> = losses.map(|bytes| f64::from_le_bytes(*bytes)).collect();
     learner.parameters = parameters;
     learner.moments = moments;
     Ok(Some(losses))

@@ -18,6 +18,14 @@ pub(crate) struct Features<T> {
 
 const FEATURES: usize = 1;
 
+pub(crate) fn specs(config: &FeaturesConfig) -> Vec<Spec> {
+    let start = Start::Normal(0.1 / (config.dim as f64).sqrt());
+    vec![
+        Spec::matrix("head.weight", config.vocab_size, config.dim, start),
+        Spec::matrix("features.weight", config.contexts, config.dim, start),
+    ]
+}
+
 impl<T: Real> Features<T> {
     pub fn new(config: FeaturesConfig) -> Self {
         let states = RowMatrix::zeros(config.contexts, config.dim);
@@ -27,12 +35,7 @@ impl<T: Real> Features<T> {
 
 impl<T: Real> Network<T> for Features<T> {
     fn specs(&self) -> Vec<Spec> {
-        let c = &self.config;
-        let start = Start::Normal(0.1 / (c.dim as f64).sqrt());
-        vec![
-            Spec::matrix("head.weight", c.vocab_size, c.dim, start),
-            Spec::matrix("features.weight", c.contexts, c.dim, start),
-        ]
+        specs(&self.config)
     }
 
     fn head(&self) -> usize {

@@ -129,11 +129,6 @@ pub(crate) fn sigmoid<T: Real>(x: T) -> T {
     T::of(1.0) / (T::of(1.0) + (-x).exp())
 }
 
-#[inline(always)]
-pub(crate) fn tanh<T: Real>(x: T) -> T {
-    T::of(1.0) - T::of(2.0) / ((x + x).exp() + T::of(1.0))
-}
-
 /// `gated = silu(gate) up`, both halves of a row of `gate_up`.
 pub(crate) fn gate<T: Real>(gated: &mut RowMatrix<T>, gate_up: &RowMatrix<T>) {
     let width = gated.ncols();

@@ -12,7 +12,7 @@ use lawvere_core::vector::{Real, vectorised};
 use crate::train::LstmConfig;
 use crate::train::layers::{
     column_sums, embed, embed_gradient, linear, linear_input_gradient, linear_weight_gradient,
-    reshape, sigmoid, tanh,
+    reshape, sigmoid,
 };
 use crate::train::network::{Input, Network};
 use crate::train::parameters::{Parameters, Spec, Start};
@@ -304,13 +304,13 @@ fn step<T: Real>(
             let (input_forget, cell_output) = gates.split_at_mut(2 * h);
             let (candidates, outputs) = cell_output.split_at_mut(h);
             input_forget.iter_mut().for_each(|x| *x = sigmoid(*x));
-            candidates.iter_mut().for_each(|x| *x = tanh(*x));
+            candidates.iter_mut().for_each(|x| *x = x.tanh());
             outputs.iter_mut().for_each(|x| *x = sigmoid(*x));
             let (inputs, forgets) = input_forget.split_at(h);
             for k in 0..h {
                 let kept = earlier.map_or(T::default(), |e| forgets[k] * e[k]);
                 cell[k] = kept + inputs[k] * candidates[k];
-                output[k] = outputs[k] * tanh(cell[k]);
+                output[k] = outputs[k] * cell[k].tanh();
             }
         },
     );
@@ -332,7 +332,7 @@ fn step_gradient<T: Real>(
         || {
             for k in 0..h {
                 let [i, f, g, o] = [gates[k], gates[h + k], gates[2 * h + k], gates[3 * h + k]];
-                let squashed = tanh(cell[k]);
+                let squashed = cell[k].tanh();
                 let d_cell = d_cell[k] + d_output[k] * o * (one - squashed * squashed);
                 let before = earlier.map_or(T::default(), |e| e[k]);
                 d_gates[k] = d_cell * g * i * (one - i);

@@ -58,4 +58,4 @@ pub use trainer::{Trainer, Training};
 
 pub(crate) use checkpoint::{LSTM_TYPE, MLP_TYPE};
 pub(crate) use network::Input;
-pub(crate) use parameters::Parameters;
+pub(crate) use parameters::{Parameters, Spec, Tensor};

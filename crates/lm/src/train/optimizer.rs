@@ -113,7 +113,9 @@ pub(crate) fn update<T: Real>(
                     );
                 });
             }
+            // No moments: plain gradient descent.
             _ => {
+                debug_assert_eq!(optimizer.moments(), 0);
                 let rate = T::of(size.rate);
                 values.zip(gradient).for_each(|(x, g)| {
                     vectorised(

@@ -65,7 +65,7 @@ impl Spec {
         }
     }
 
-    fn dimensions(&self) -> (usize, usize) {
+    pub fn dimensions(&self) -> (usize, usize) {
         match self.parts[0].shape[..] {
             [length] => (1, length),
             [_, columns] => (self.parts.iter().map(|p| p.shape[0]).sum(), columns),

@@ -44,6 +44,9 @@ pub enum Task {
     },
 }
 
+/// Tokens that a step may read: every one leaves some thousand numbers for the backward pass.
+const MOST_TOKENS: usize = 1 << 24;
+
 impl Task {
     /// What keeps a network over `vocab_size` outcomes from learning this.
     pub(crate) fn problem(&self, vocab_size: usize, features: bool) -> Option<LmError> {
@@ -54,6 +57,13 @@ impl Task {
             ),
             Self::Text { batch, window, .. } if *batch == 0 || *window == 0 => {
                 training("a step needs at least one window of at least one token".into())
+            }
+            Self::Text { batch, window, .. }
+                if batch.checked_mul(*window).is_none_or(|t| t > MOST_TOKENS) =>
+            {
+                training(format!(
+                    "{batch} windows of {window} tokens are too many for a step; at most {MOST_TOKENS} tokens fit"
+                ))
             }
             Self::Text { stream, window, .. } if stream.len() <= *window => training(format!(
                 "the text has {} tokens; windows of {window} need at least {}",
@@ -78,6 +88,14 @@ impl Task {
                         "{m} weights, {} laws and {} tokens of contexts of {} do not fit together",
                         labels.laws.nrows(),
                         labels.tokens.len(),
+                        labels.order
+                    ));
+                }
+                let read = batch.unwrap_or(m).checked_mul(labels.order.max(1));
+                if read.is_none_or(|t| t > MOST_TOKENS) {
+                    return training(format!(
+                        "a step of {} contexts of {} tokens is too large; at most {MOST_TOKENS} tokens fit",
+                        batch.unwrap_or(m),
                         labels.order
                     ));
                 }

@@ -77,8 +77,8 @@ fn labels() -> SoftLabels {
     }
 }
 
-/// Every entry's gradient against central differences, in f64. Windows reach past a tile of the
-/// attention, and their lengths differ where the network allows it.
+/// Every entry's gradient against central differences, in f64. Windows reach past the attention's
+/// first tiles of queries and of keys, and their lengths differ where the network allows it.
 fn check_gradient(name: &str, architecture: &Architecture, batch: Batch<'_>) {
     let mut learner = Learner::<f64>::new(architecture.network(), 0, 3);
     // Initial biases and norms are constants, at which a wrong gradient may look right.
@@ -124,9 +124,9 @@ fn check_gradient(name: &str, architecture: &Architecture, batch: Batch<'_>) {
 #[test]
 fn every_gradient_is_the_limit_of_differences_on_running_text() {
     for (name, architecture) in architectures() {
-        let windows = [5, 1, 70];
-        let tokens: Vec<u32> = (0..76u32).map(|i| (i * i + i / 3) % 7).collect();
-        let next: Vec<u32> = (0..76u32).map(|i| (i * 5 + 2) % 7).collect();
+        let windows = [5, 1, 140];
+        let tokens: Vec<u32> = (0..146u32).map(|i| (i * i + i / 3) % 7).collect();
+        let next: Vec<u32> = (0..146u32).map(|i| (i * 5 + 2) % 7).collect();
         let batch = Batch {
             input: Input {
                 tokens: &tokens,
@@ -526,27 +526,69 @@ fn what_is_learned_does_not_depend_on_the_number_of_threads() {
         batch: 8,
         window: 80,
     };
-    let on = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        pool.install(|| {
-            let architecture = Architecture::Decoder(wide.clone());
-            let settings = training(Optimizer::ADAMW);
-            let mut trainer = Trainer::new(architecture, settings, task.clone()).unwrap();
-            for _ in 0..4 {
-                trainer.step().unwrap();
-            }
-            (
-                trainer.losses().to_vec(),
-                trainer.learner_parameters().clone(),
-            )
-        })
+    let lstm = LstmConfig {
+        vocab_size: 300,
+        embedding_size: 96,
+        hidden_size: 128,
+        layers: 2,
     };
-    let one = on(1);
-    assert!(one == on(2));
-    assert!(one == on(5));
+    let mlp = MlpConfig {
+        vocab_size: 300,
+        order: 4,
+        embedding_size: 64,
+        hidden_sizes: vec![200, 100],
+    };
+    let mut laws = SparseRows::new(300);
+    for j in 0..700u32 {
+        laws.push_row([(j % 150, 0.25), (150 + j % 149, 0.75)])
+            .unwrap();
+    }
+    let soft = Task::Contexts {
+        labels: SoftLabels {
+            order: 0,
+            tokens: Vec::new(),
+            weights: vec![1.0 / 700.0; 700],
+            laws,
+        },
+        batch: None,
+    };
+    let wide_features = FeaturesConfig {
+        vocab_size: 300,
+        contexts: 700,
+        dim: 100,
+    };
+    let runs = [
+        (Architecture::Decoder(wide), &task),
+        (Architecture::Lstm(lstm), &task),
+        (Architecture::Mlp(mlp), &task),
+        (Architecture::Features(wide_features), &soft),
+    ];
+    for (architecture, task) in runs {
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| {
+                let settings = Training {
+                    ridge: 1e-4,
+                    ..training(Optimizer::ADAMW)
+                };
+                let mut trainer =
+                    Trainer::new(architecture.clone(), settings, task.clone()).unwrap();
+                for _ in 0..4 {
+                    trainer.step().unwrap();
+                }
+                (
+                    trainer.losses().to_vec(),
+                    trainer.learner_parameters().clone(),
+                )
+            })
+        };
+        let one = on(1);
+        assert!(one == on(2), "{architecture:?}");
+        assert!(one == on(5), "{architecture:?}");
+    }
 }
 
 #[test]
@@ -614,6 +656,19 @@ fn what_cannot_be_trained_is_refused_with_the_reason() {
         window: 300,
     };
     refuse(&decoder, good, &long, "context");
+    let huge = Architecture::Lstm(LstmConfig {
+        vocab_size: 7,
+        embedding_size: 1 << 23,
+        hidden_size: 1 << 23,
+        layers: 4000,
+    });
+    refuse(&huge, good, &text, "weights");
+    let many = Task::Text {
+        stream: vec![0; 500],
+        batch: usize::MAX,
+        window: 3,
+    };
+    refuse(&decoder, good, &many, "too many");
     let foreign = Task::Text {
         stream: vec![9; 50],
         batch: 1,

@@ -75,6 +75,13 @@ impl Training {
         if let Some((what, x)) = bad {
             return Some(format!("{what} is {x}; it should be at least 0"));
         }
+        if let Optimizer::Sgd { momentum } = self.optimizer
+            && !(0.0..1.0).contains(&momentum)
+        {
+            return Some(format!(
+                "the momentum is {momentum}; it should be at least 0 and less than 1"
+            ));
+        }
         (self.steps == 0).then(|| "there should be at least one step".into())
     }
 }
@@ -101,10 +108,11 @@ impl std::fmt::Debug for Trainer {
 }
 
 impl Trainer {
-    /// A network with its initial weights. They are drawn from the seed: normal with variance
-    /// 1/inputs (2/inputs before rectified units), divided by twice the number of blocks where
-    /// outputs add up along a residual stream; the head's a tenth of that deviation, so that the
-    /// first laws are nearly uniform; biases 0, norms 1.
+    /// A network with its initial weights, drawn from the seed: matrices are normal with variance
+    /// 1/inputs (an LSTM's 1/hidden, 2/inputs before rectified units), divided by twice the number of
+    /// blocks where outputs add up along a residual stream; a head of its own and unconstrained
+    /// features have a tenth of that deviation, so that the first laws are nearly uniform; embeddings
+    /// of LSTMs and perceptrons have deviation 1; biases are 0, norms 1.
     ///
     /// # Errors
     /// A shape, a setting or a task that cannot be trained.
@@ -114,7 +122,7 @@ impl Trainer {
         task: Task,
     ) -> Result<Self, LmError> {
         let features = matches!(architecture, Architecture::Features(_));
-        if let Some(problem) = architecture.problem().or(training.problem()) {
+        if let Some(problem) = architecture.untrainable().or(training.problem()) {
             return Err(LmError::Training(problem));
         }
         if let Some(error) = task.problem(architecture.vocab_size(), features) {
@@ -379,21 +387,22 @@ impl Trainer {
 }
 
 fn identity(architecture: &Architecture, training: &Training, task: &Task) -> String {
-    let plan = serde_json::json!({"architecture": architecture, "training": training});
+    // Another version may begin or step differently.
+    let plan = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "architecture": architecture,
+        "training": training,
+        "task": match task {
+            Task::Text { batch, window, .. } => serde_json::json!({"batch": batch, "window": window}),
+            Task::Contexts { labels, batch } => serde_json::json!({"batch": batch, "order": labels.order}),
+        },
+    });
     let mut bytes = plan.to_string().into_bytes();
     let mut words = |words: &[u32]| words.iter().for_each(|w| bytes.extend(w.to_le_bytes()));
     match task {
-        Task::Text {
-            stream,
-            batch,
-            window,
-        } => {
-            words(stream);
-            words(&[*batch as u32, *window as u32]);
-        }
-        Task::Contexts { labels, batch } => {
+        Task::Text { stream, .. } => words(stream),
+        Task::Contexts { labels, .. } => {
             words(&labels.tokens);
-            words(&[labels.order as u32, batch.unwrap_or(0) as u32]);
             words(labels.laws.indices());
             let numbers = labels.weights.iter().chain(labels.laws.values());
             numbers.for_each(|x| bytes.extend(x.to_le_bytes()));

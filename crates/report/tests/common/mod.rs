@@ -7,7 +7,7 @@ use lawvere_geometry::{
     Concept, Heatmap, LayerCollapse, LogOdds, LogOddsPoint, Spectrum, SupportSummary,
 };
 use lawvere_information::{
-    Direction, FisherRao, LayerReading, LengthLoss, Likelihood, RowEntropies,
+    DifferenceErrors, Direction, FisherRao, LayerReading, LengthLoss, Likelihood, RowEntropies,
 };
 use lawvere_metric::{Comparison, Isometry, Pair};
 use lawvere_report::{
@@ -230,6 +230,7 @@ fn metric(noise: &mut Noise) -> MetricPage {
             mean_absolute: 0.62,
             rank_correlation: 0.874,
             edges: texts.iter().filter(|t| t.parent.is_some()).count(),
+            uncertain: texts.iter().filter(|t| t.parent.is_some()).count(),
             within_two_errors: 104,
             pairs,
         },
@@ -517,6 +518,7 @@ fn comparison(texts: &[Text], first: &[f64], second: &[f64]) -> Comparison {
             / n,
         rank_correlation: 0.971,
         edges: edges.len(),
+        uncertain: edges.len(),
         within_two_errors: edges.iter().filter(near).count(),
         pairs,
     }
@@ -692,6 +694,11 @@ fn true_information(report: &mut Report, noise: &mut Noise) -> TrueInformation {
             rows: exact,
             ..page.likelihood.clone()
         },
+        difference_errors: Some(DifferenceErrors {
+            cross_entropy: 0.0021,
+            divergence: 0.0011,
+            entropy: 0.0012,
+        }),
         sampling_divergence: 0.0334,
         information: 3.138,
         readings: page

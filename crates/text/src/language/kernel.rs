@@ -83,6 +83,23 @@ impl<'a> TrueKernel<'a> {
         Ok(rows)
     }
 
+    /// `-log p(next | context)` at all positions of a batch, nats: infinite for a token that cannot
+    /// follow. At the cost of [`laws`](Self::laws), without keeping them.
+    ///
+    /// # Errors
+    /// As [`laws`](Self::laws). Positions beyond the tokens given are left out.
+    pub fn losses(&self, batch: &ContextBatch, next: &[u32]) -> Result<Vec<f64>, TextError> {
+        let mut losses = Vec::with_capacity(next.len());
+        self.for_each_law::<TextError>(batch, |row, law| {
+            if let Some(token) = next.get(row) {
+                let p = law.iter().find(|(outcome, _)| outcome == token);
+                losses.push(-p.map_or(0.0, |(_, p)| *p).ln());
+            }
+            Ok(())
+        })?;
+        Ok(losses)
+    }
+
     /// The probability of the context's tokens: in the reading [`Reading::LastTokens`] that of
     /// meeting them at a stretch of the stationary process, in [`Reading::FullPrefix`] that of a
     /// story (and those after it, if it holds ends) beginning with them. 0 for tokens that cannot
