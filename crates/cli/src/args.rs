@@ -172,9 +172,9 @@ pub struct ObserveArgs {
     /// Positions: how many at least (documents are read whole)
     #[arg(long, default_value_t = 8192, value_parser = positive)]
     positions: usize,
-    /// Positions: the longest prefix read, in tokens
-    #[arg(long, default_value_t = 512)]
-    window: usize,
+    /// Positions: the longest prefix read, in tokens [default: 512, or as far as the model reads]
+    #[arg(long)]
+    window: Option<usize>,
     /// Layers whose states are kept: spread (seven), all, last, or a list like 0,15,30
     #[arg(long, default_value = "spread")]
     layers: Layers,
@@ -262,7 +262,7 @@ pub struct ReportArgs {
     model: Option<PathBuf>,
     #[command(flatten)]
     story: StoryArgs,
-    /// Built-in language: updates of the decoder [default: 1600]
+    /// Built-in language: updates of the decoder [default: 1500]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "corpus")]
     steps: Option<u64>,
     /// The folder to fill: report.html, report.json, data/*.csv, and the index, the observations and

@@ -16,9 +16,10 @@ use crate::output::Screen;
 
 /// What `lawvere report` trains on the built-in language, and `lawvere train` unless it is told
 /// otherwise: about half a minute on two cores.
-const STEPS: u64 = 1600;
-const BATCH: usize = 16;
-const WINDOW: usize = 64;
+const STORIES: usize = 20_000;
+const STEPS: u64 = 1500;
+const BATCH: usize = 12;
+const WINDOW: usize = 96;
 const LAYERS: usize = 3;
 const WIDTH: usize = 64;
 const HEADS: usize = 4;
@@ -29,12 +30,21 @@ const FINAL_RATE: f64 = 0.05;
 /// The built-in language.
 #[derive(Args)]
 pub struct StoryArgs {
-    /// Its number of words, 100 to 10000
-    #[arg(long, default_value_t = Language::DEFAULT_WORDS)]
+    /// Built-in language: its number of words, 100 to 10000
+    #[arg(long, default_value_t = Language::DEFAULT_WORDS, conflicts_with = "corpus")]
     pub words: usize,
-    /// How many stories are told
-    #[arg(long, default_value_t = 20_000, value_parser = positive)]
+    /// Built-in language: how many stories are told
+    #[arg(long, default_value_t = STORIES, value_parser = stories, conflicts_with = "corpus")]
     pub stories: usize,
+}
+
+/// More stories than anyone reads, and few enough to be held in memory.
+fn stories(text: &str) -> Result<usize, String> {
+    const MOST: usize = 10_000_000;
+    match positive(text)? {
+        n if n > MOST => Err(format!("it must be at most {MOST}")),
+        n => Ok(n),
+    }
 }
 
 /// What is trained.
@@ -78,18 +88,19 @@ impl NetworkArgs {
         let (layers, width) = (self.layers, self.width);
         Ok(match self.network {
             Network::Decoder => {
-                if !width.is_multiple_of(2 * self.heads) {
+                // Rotations turn pairs of a head's dimensions.
+                let pairs = self.heads.saturating_mul(2);
+                if !width.is_multiple_of(pairs) {
                     return Err(RunError::Usage(format!(
-                        "--width {width} cannot be shared by {} heads: it should be a multiple of {}",
-                        self.heads,
-                        2 * self.heads
+                        "--width {width} cannot be shared by {} heads: it should be a multiple of {pairs}",
+                        self.heads
                     )));
                 }
                 NetworkChoice::Decoder {
                     layers,
                     width,
                     heads: self.heads,
-                    feed_forward: self.feed_forward.unwrap_or(width * 8 / 3),
+                    feed_forward: self.feed_forward.unwrap_or(width.saturating_mul(8) / 3),
                 }
             }
             Network::Lstm => NetworkChoice::Lstm { layers, width },
@@ -119,7 +130,7 @@ pub struct TrainingArgs {
     /// Updates in all
     #[arg(long, default_value_t = STEPS, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Windows a step (or, with soft labels, contexts a step) [default: 16; soft labels: all]
+    /// Windows a step (or, with soft labels, contexts a step) [default: 12; soft labels: all]
     #[arg(long, value_parser = positive)]
     batch: Option<usize>,
     /// Tokens of a window of running text
@@ -169,7 +180,7 @@ impl TrainingArgs {
             final_rate: self.final_rate,
             weight_decay: self.weight_decay,
             ridge: self.ridge,
-            clip: Some(self.clip).filter(|&c| c > 0.0),
+            clip: Some(self.clip).filter(|&c| c != 0.0),
             seed,
         }
     }
@@ -323,8 +334,12 @@ impl TrainArgs {
 /// Tell stories of the built-in language, and its exact figures
 #[derive(Args)]
 pub struct StoriesArgs {
-    #[command(flatten)]
-    story: StoryArgs,
+    /// The language's number of words, 100 to 10000
+    #[arg(long, default_value_t = Language::DEFAULT_WORDS)]
+    words: usize,
+    /// How many stories are told
+    #[arg(long, default_value_t = STORIES, value_parser = stories)]
+    stories: usize,
     /// The file to write, one story a line; without it only the figures are told
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -333,8 +348,8 @@ pub struct StoriesArgs {
 impl StoriesArgs {
     pub fn run(&self, global: &Global) -> Result<String, RunError> {
         let options = StoriesOptions {
-            words: self.story.words,
-            stories: self.story.stories,
+            words: self.words,
+            stories: self.stories,
             seed: global.seed,
         };
         let summary = lawvere::stories(&options, self.out.as_deref())?;
@@ -342,7 +357,7 @@ impl StoriesArgs {
             return Ok(pretty(&json!(summary)));
         }
         let written = self.out.as_ref().map_or(String::new(), |out| {
-            format!("{}: {} stories\n", out.display(), self.story.stories)
+            format!("{}: {} stories\n", out.display(), self.stories)
         });
         let conditional: Vec<String> = summary
             .conditional_entropies

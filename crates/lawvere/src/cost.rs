@@ -23,10 +23,19 @@ pub(crate) fn operations_per_second() -> f64 {
     once * f64::from(rounds) / start.elapsed().as_secs_f64()
 }
 
+/// Memory that can still be had, in bytes; `None` where the system does not tell.
+pub(crate) fn available_memory() -> Option<u64> {
+    kibibytes("/proc/meminfo", "MemAvailable:")
+}
+
 /// The largest resident memory of this process so far, in bytes; `None` where the system does not tell.
 pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    kibibytes("/proc/self/status", "VmHWM:")
+}
+
+fn kibibytes(file: &str, field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|l| l.starts_with(field))?;
     line.split_whitespace()
         .nth(1)?
         .parse::<u64>()

@@ -5,7 +5,7 @@ use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, Positio
 use lawvere_text::TextSpace;
 
 use crate::cost::operations_per_second;
-use crate::{Event, RunError};
+use crate::{Event, RunError, TrainingRecord};
 
 /// Which rows are observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,15 @@ pub fn observe(
         None => None,
         Some(path) => {
             on_event(Event::Part(format!("loading {}", path.display())));
+            let trained = TrainingRecord::beside(path);
+            let own = space.tokenizer().identity();
+            if trained.is_some_and(|t| t.tokenizer_sha256 != own) {
+                return Err(RunError::Usage(format!(
+                    "{}: it was trained with another tokenizer than the index has; index the corpus with --tokenizer {}",
+                    path.display(),
+                    path.display()
+                )));
+            }
             Some(LanguageModel::open(path)?)
         }
     };

@@ -110,6 +110,7 @@ pub fn report(
         path: path.to_owned(),
         source,
     };
+    let ours = check_destination(out)?;
     std::fs::create_dir_all(out).map_err(|e| io(out, e))?;
 
     let Ready {
@@ -117,7 +118,7 @@ pub fn report(
         space,
         known,
         training,
-    } = prepare(options, out, &mut clock, on_event)?;
+    } = prepare(options, out, ours, &mut clock, on_event)?;
 
     let observer = Observer::new(&space, Some(&model), &options.layers)?;
     let plan = ContextPlan {
@@ -143,7 +144,7 @@ pub fn report(
 
     let plan = PositionPlan {
         positions: options.positions,
-        window: options.window.min(model.context_length() - 1),
+        window: Some(options.window.min(model.context_length() - 1)),
         seed: options.seed,
     };
     // A network that was trained on the corpus is read on stories it has not seen.
@@ -274,6 +275,7 @@ const FRESH_STORIES: usize = 1000;
 fn prepare(
     options: &ReportOptions,
     out: &Path,
+    ours: bool,
     clock: &mut Clock,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Ready, RunError> {
@@ -290,7 +292,7 @@ fn prepare(
         } => {
             let language = Language::stories(*words)?;
             let corpus = out.join("stories.txt");
-            write_stories(&language, options.seed, *stories, &corpus)?;
+            write_stories(&language, options.seed, *stories, &corpus, ours)?;
             clock.part("telling stories");
             let plan = TrainOptions {
                 source: Source::Stories {
@@ -350,25 +352,59 @@ fn prepare(
     })
 }
 
-/// Writes stories, one a line, unless the file holds them already.
+/// Writes stories, one a line, unless the file holds them already. A file that holds something else
+/// is replaced only if `ours`.
 pub(crate) fn write_stories(
     language: &Language,
     seed: u64,
     stories: usize,
     path: &Path,
+    ours: bool,
 ) -> Result<(), RunError> {
     let mut text = String::new();
     for story in language.documents(seed, stories) {
         text += &language.text(&story);
         text.push('\n');
     }
-    if std::fs::read_to_string(path).is_ok_and(|found| found == text) {
-        return Ok(());
-    }
-    write_file(path, |file| file.write_all(text.as_bytes())).map_err(|source| RunError::Io {
+    let io = |source| RunError::Io {
         path: path.to_owned(),
         source,
-    })
+    };
+    if path.exists() {
+        let metadata = std::fs::metadata(path).map_err(io)?;
+        // Not read if it cannot be the same: it may be a device without an end.
+        let same = metadata.is_file()
+            && metadata.len() == text.len() as u64
+            && std::fs::read(path).is_ok_and(|found| found == text.as_bytes());
+        if same {
+            return Ok(());
+        }
+        if !(ours && metadata.is_file()) {
+            return Err(RunError::Usage(format!(
+                "{}: it is there already and holds something else, and is not replaced; choose another name for the stories",
+                path.display()
+            )));
+        }
+    }
+    write_file(path, |file| file.write_all(text.as_bytes())).map_err(io)
+}
+
+/// Refuses a folder with files of a report's names that are not of a report.
+fn check_destination(out: &Path) -> Result<bool, RunError> {
+    let report = out.join("report.json");
+    let ours = std::fs::read_to_string(&report)
+        .is_ok_and(|text| text.contains("\"schema\": \"lawvere-report/"));
+    let begun = ["model", "model.partial", "index", "observation"];
+    let foreign = ["report.html", "report.json"]
+        .into_iter()
+        .find(|name| !ours && out.join(name).exists());
+    match foreign {
+        Some(name) => Err(RunError::Usage(format!(
+            "{}: the folder holds {name}, which is not of a report made here, and is not replaced; choose another place for the report",
+            out.display()
+        ))),
+        None => Ok(ours || begun.iter().any(|name| out.join(name).exists())),
+    }
 }
 
 /// Refuses, before the model reads anything, contexts that the lenses could say nothing about.

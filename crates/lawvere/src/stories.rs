@@ -50,7 +50,7 @@ const ORDER: usize = 3;
 pub fn stories(options: &StoriesOptions, out: Option<&Path>) -> Result<StoriesSummary, RunError> {
     let language = Language::stories(options.words)?;
     if let Some(path) = out {
-        write_stories(&language, options.seed, options.stories, path)?;
+        write_stories(&language, options.seed, options.stories, path, false)?;
     }
     let first = language.documents(options.seed, 1);
     Ok(StoriesSummary {

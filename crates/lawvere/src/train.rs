@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -6,14 +7,15 @@ use lawvere_core::{ContextBatch, ratio_of_sums, sum};
 use lawvere_lm::DecoderConfig;
 use lawvere_lm::train::{
     Architecture, FeaturesConfig, LstmConfig, MlpConfig, SoftLabels, Task, Trainer, Training,
+    is_state,
 };
 use lawvere_observe::{ContextPlan, Draft, Head, Layers, Observation, Observer, States};
 use lawvere_text::{Language, Reading, TextSpace};
-use lawvere_token::Tokenizer;
 use lawvere_token::disk::{publish_folder, resolve, write_file};
+use lawvere_token::{Tokenizer, sha256_of_file};
 use serde::{Deserialize, Serialize};
 
-use crate::cost::{operations_per_second, peak_memory};
+use crate::cost::{available_memory, operations_per_second, peak_memory};
 use crate::{Event, IndexOptions, RunError, TokenizerChoice};
 
 /// What a network learns from.
@@ -127,6 +129,9 @@ pub struct TrainingRecord {
     pub run_sha256: String,
     /// The SHA-256 of the tokenizer.
     pub tokenizer_sha256: String,
+    /// The SHA-256 of every file beside this one; of unconstrained features there are none, their
+    /// observation has its own.
+    pub files: BTreeMap<String, String>,
     /// What was learned from, in words.
     pub source: String,
     /// The network, in words.
@@ -215,6 +220,8 @@ const FILES: [&str; 7] = [
 ];
 /// How often the state is written, unless writing takes more than a twentieth of that.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
+/// Hidden layers of a perceptron.
+const MOST_LAYERS: usize = 1024;
 /// One document in so many is kept from training, 500 at most.
 const HELD_OUT_SHARE: usize = 20;
 const HELD_OUT_MOST: usize = 500;
@@ -243,7 +250,16 @@ pub fn train(
     }
     let material = Material::read(options, on_event)?;
     let (task, held_out) = material.task(options)?;
-    let architecture = options.network.architecture(&material, &task);
+    let architecture = options.network.architecture(&material, &task)?;
+    let needed = Trainer::memory(&architecture, &options.training, &task);
+    if let Some(available) = available_memory().filter(|&a| needed > a as f64) {
+        return Err(RunError::Usage(format!(
+            "training {} needs about {:.1} GB of memory, and {:.1} GB are available: take a smaller network, batch or window",
+            options.network,
+            needed / 1e9,
+            available as f64 / 1e9
+        )));
+    }
     let mut trainer = Trainer::new(architecture, options.training, task)?;
     let tokenizer = material.tokenizer.identity().to_owned();
     if let Some(record) = finished(out, trainer.identity(), &tokenizer) {
@@ -269,12 +285,17 @@ pub fn train(
         // What is there is of another run of ours.
         clear(&partial).map_err(|e| io(&partial, e))?;
     }
-    let seconds = run_steps(&mut trainer, &state, on_event)?;
+    let seconds = run_steps(&mut trainer, &state, needed, on_event).inspect_err(|_| {
+        // If nothing was saved yet, nothing is left; a folder that holds something stays.
+        let _ = std::fs::remove_dir(&partial);
+    })?;
     let held_out = match &held_out {
         Some(documents) => Some(material.judge(&mut trainer, documents)?),
         None => None,
     };
+    material.write(&mut trainer, &partial)?;
     let record = TrainingRecord {
+        files: hashes(&partial)?,
         schema: TrainingRecord::SCHEMA.into(),
         tool_version: env!("CARGO_PKG_VERSION").into(),
         command: options.command.clone(),
@@ -293,7 +314,6 @@ pub fn train(
         peak_memory: peak_memory(),
         held_out,
     };
-    material.write(&mut trainer, &partial)?;
     let path = partial.join(RECORD);
     let text = serde_json::to_string_pretty(&record).map_err(|e| io(&path, e.into()))?;
     write_file(&path, |file| writeln!(file, "{text}")).map_err(|e| io(&path, e))?;
@@ -310,6 +330,7 @@ pub fn train(
 fn run_steps(
     trainer: &mut Trainer,
     state: &Path,
+    memory: f64,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<f64, RunError> {
     let total = trainer.training().steps as usize;
@@ -319,9 +340,9 @@ fn run_steps(
         // About a third of the peak is reached by products of these shapes and what lies between.
         let operations = left as f64 * trainer.operations_a_step();
         on_event(Event::Estimate {
-            tokens: left * trainer.tokens_a_step(),
+            tokens: left.saturating_mul(trainer.tokens_a_step()),
             seconds: operations / (0.35 * operations_per_second()),
-            memory: trainer.memory(),
+            memory: memory as u64,
             disk: 4 * weights,
         });
         on_event(Event::Part(format!("training: {left} steps")));
@@ -589,10 +610,17 @@ fn soft_labels(draft: &Draft) -> SoftLabels {
 }
 
 impl NetworkChoice {
-    fn architecture(&self, material: &Material, task: &Task) -> Architecture {
+    fn architecture(&self, material: &Material, task: &Task) -> Result<Architecture, RunError> {
+        if let Self::Mlp { layers, .. } = self
+            && *layers > MOST_LAYERS
+        {
+            return Err(RunError::Usage(format!(
+                "{layers} layers; a perceptron has at most {MOST_LAYERS}"
+            )));
+        }
         // The end of a document comes after the tokenizer's tokens.
         let vocab_size = material.end() as usize + 1;
-        match *self {
+        Ok(match *self {
             Self::Decoder {
                 layers,
                 width,
@@ -641,7 +669,7 @@ impl NetworkChoice {
                 },
                 dim: width,
             }),
-        }
+        })
     }
 }
 
@@ -734,12 +762,16 @@ fn check_destination(out: &Path) -> Result<(), RunError> {
         ));
     }
     // A checkpoint from elsewhere has files of the same names.
-    let ours = |name: &String| name == RECORD || name == STATE;
-    if !names.is_empty() && !names.iter().any(ours) {
+    let ours = TrainingRecord::beside(out).is_some() || is_state(&out.join(STATE));
+    if !names.is_empty() && !ours {
         return refused(format!(
-            "the folder holds {}, but neither {RECORD} nor {STATE}: it was not trained here, and is not replaced",
+            "the folder holds {}, but no {RECORD} or {STATE} of ours: it was not trained here, and is not replaced",
             names.join(", ")
         ));
+    }
+    let observation = out.join(OBSERVATION);
+    if observation.exists() {
+        Observation::check_destination(&observation)?;
     }
     Ok(())
 }
@@ -757,10 +789,29 @@ fn clear(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The record of a finished run with this identity and tokenizer.
+/// The hashes of a checkpoint's files in a folder.
+fn hashes(folder: &Path) -> Result<BTreeMap<String, String>, RunError> {
+    let files = FILES
+        .iter()
+        .filter(|name| ![RECORD, STATE, OBSERVATION].contains(*name));
+    files
+        .map(|name| (name, folder.join(name)))
+        .filter(|(_, path)| path.exists())
+        .map(|(name, path)| match sha256_of_file(&path) {
+            Ok(hash) => Ok(((*name).to_owned(), hash)),
+            Err(source) => Err(RunError::Io { path, source }),
+        })
+        .collect()
+}
+
+/// The record of a finished run with this identity and tokenizer, whose files are as they were left.
 fn finished(out: &Path, run: &str, tokenizer: &str) -> Option<TrainingRecord> {
     let record = TrainingRecord::beside(out)?;
-    let whole = out.join("model.safetensors").exists() || out.join(OBSERVATION).exists();
+    let observation = out.join(OBSERVATION);
+    let whole = match observation.exists() {
+        true => Observation::open(&observation).is_ok(),
+        false => !record.files.is_empty() && hashes(out).ok()? == record.files,
+    };
     let same = record.run_sha256 == run && record.tokenizer_sha256 == tokenizer;
     (whole && same).then_some(record)
 }

@@ -94,8 +94,9 @@ pub struct PositionPlan {
     /// Documents are drawn until they hold this many positions.
     pub positions: usize,
     /// The longest prefix read, in tokens. A longer document is read in windows that overlap by
-    /// half, and each position is read in the first window that reaches it.
-    pub window: usize,
+    /// half, and each position is read in the first window that reaches it. `None`: 512, or as far
+    /// as the model reads.
+    pub window: Option<usize>,
     /// What the draw starts from.
     pub seed: u64,
 }
@@ -177,6 +178,8 @@ pub struct Observer<'a> {
     layers: Vec<usize>,
 }
 
+/// Tokens of a window of running text, where nothing else is asked for.
+const DEFAULT_WINDOW: usize = 512;
 /// The fewest rows in a file of states: what an interrupted run loses at most.
 const SHARD_ROWS: usize = 1024;
 
@@ -315,14 +318,14 @@ impl<'a> Observer<'a> {
         let limit = self
             .model
             .map_or(usize::MAX, |m| m.context_length() - usize::from(bos));
-        if plan.window < 2 || plan.window > limit {
+        let window = plan.window.unwrap_or(DEFAULT_WINDOW.min(limit));
+        if window < 2 || window > limit {
             let right = match self.model {
                 Some(_) => format!("2 to {limit}, as the model reads"),
                 None => "at least 2".into(),
             };
             return Err(ObserveError::Option(format!(
-                "a window of {} tokens cannot be read: it should have {right}",
-                plan.window
+                "a window of {window} tokens cannot be read: it should have {right}"
             )));
         }
         let mut order: Vec<usize> = (0..self.space.documents()).collect();
@@ -356,13 +359,7 @@ impl<'a> Observer<'a> {
             ..Positions::default()
         };
         for (document, tokens) in chosen {
-            push_document(
-                &mut positions,
-                document as u32,
-                &tokens,
-                plan.window,
-                shortest,
-            );
+            push_document(&mut positions, document as u32, &tokens, window, shortest);
         }
         let columns = self.outcomes();
         let mut counts = SparseRows::new(columns);
@@ -375,7 +372,7 @@ impl<'a> Observer<'a> {
         let choice = format!(
             "{rows} positions of {drawn} documents drawn with seed {} (prefixes up to {} tokens{})",
             plan.seed,
-            plan.window,
+            window,
             if end.is_some() {
                 ", the document's boundary counted as the first"
             } else {

@@ -155,6 +155,15 @@ pub(crate) fn write_info(folder: &Path, info: &Info) -> Result<Info, ObserveErro
 }
 
 impl Observation {
+    /// Whether an Observation may be written at `destination`: nothing is there, or an empty folder, or
+    /// an Observation and nothing beside it.
+    ///
+    /// # Errors
+    /// Anything else is there.
+    pub fn check_destination(destination: &Path) -> Result<(), ObserveError> {
+        check_destination(destination)
+    }
+
     /// Writes the Observation as the folder `destination`, beside its final place and renamed.
     ///
     /// # Errors
@@ -165,7 +174,7 @@ impl Observation {
                 "an observation that is judged by given laws holds no counts to save".into(),
             ));
         }
-        check_destination(destination)?;
+        Self::check_destination(destination)?;
         let destination = &lawvere_token::disk::resolve(destination);
         let parent = lawvere_token::disk::parent(destination);
         let failed = |e| ObserveError::io(destination, e);

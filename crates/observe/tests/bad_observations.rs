@@ -709,7 +709,7 @@ fn positions() -> Spoilt {
     let observer = Observer::new(&space, None, &Layers::Last).unwrap();
     let plan = PositionPlan {
         positions: 57,
-        window: 8,
+        window: Some(8),
         seed: 0,
     };
     let folder = tempfile::tempdir().unwrap();

@@ -174,7 +174,7 @@ fn positions_predict_every_token_but_the_first_once_from_its_own_prefix() {
     for window in [2, 3, 8, 256] {
         let plan = PositionPlan {
             positions: usize::MAX,
-            window,
+            window: Some(window),
             seed: 7,
         };
         let draft = observer.positions(&plan).unwrap();
@@ -233,7 +233,7 @@ fn documents_are_drawn_whole_until_there_are_enough_positions() {
     let drawn = |positions: usize, seed: u64| {
         let plan = PositionPlan {
             positions,
-            window: 8,
+            window: Some(8),
             seed,
         };
         let made = make(&observer, &observer.positions(&plan).unwrap());
@@ -264,7 +264,7 @@ fn plans_that_cannot_be_read_are_refused_with_what_would_be_right() {
     let window = |observer: &Observer<'_>, window| {
         let plan = PositionPlan {
             positions: 10,
-            window,
+            window: Some(window),
             seed: 0,
         };
         observer.positions(&plan).map(|_| ())

@@ -119,7 +119,7 @@ fn every_kind_of_observation_is_the_same_after_it_was_saved() {
     };
     let positions = PositionPlan {
         positions: 100,
-        window: 16,
+        window: Some(16),
         seed: 1,
     };
     let drafts = [

@@ -271,7 +271,7 @@ fn files_of_states_end_where_windows_end() {
     let observer = Observer::new(&space, Some(&model), &Layers::Last).unwrap();
     let plan = PositionPlan {
         positions: 4000,
-        window: 100,
+        window: Some(100),
         seed: 3,
     };
     let draft = observer.positions(&plan).unwrap();

@@ -118,19 +118,20 @@ impl Architecture {
         if problem.is_some() {
             return problem;
         }
-        // In f64: a product of sizes may be beyond any integer.
-        let size = |shape: &[usize]| shape.iter().map(|&s| s as f64).product::<f64>();
-        let parts = self.specs();
-        let weights: f64 = parts
-            .iter()
-            .flat_map(|s| &s.parts)
-            .map(|p| size(&p.shape))
-            .sum();
+        let weights = self.weights();
         (weights > MOST_WEIGHTS).then(|| {
             format!(
                 "the network has {weights:.3e} weights; small networks are trained here, of at most {MOST_WEIGHTS:.1e}"
             )
         })
+    }
+
+    /// The number of weights, in f64: a product of sizes may be beyond any integer.
+    pub(crate) fn weights(&self) -> f64 {
+        let size = |shape: &[usize]| shape.iter().map(|&s| s as f64).product::<f64>();
+        let specs = self.specs();
+        let parts = specs.iter().flat_map(|s| &s.parts);
+        parts.map(|p| size(&p.shape)).sum()
     }
 
     /// The network's tensors; nothing of their size is allocated.

@@ -1,11 +1,11 @@
 //! Networks and runs to files and back.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use lawvere_token::disk::write_file;
-use lawvere_token::map_file;
+use lawvere_token::{map_file, sha256_hex};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
@@ -49,6 +49,24 @@ fn tensors(
     parameters.parts().map(entry).collect()
 }
 
+/// Whether a file looks like the state of a training run, whole or damaged: so that no other file is
+/// taken for one and replaced.
+pub fn is_state(path: &Path) -> bool {
+    // The header comes first; a file cut off after it is still ours.
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|f| f.take(4096).read_to_end(&mut start));
+    read.is_ok() && String::from_utf8_lossy(&start).contains(SCHEMA)
+}
+
+/// A hash of tensors by name.
+fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut hashes: Vec<String> = tensors
+        .map(|(name, bytes)| format!("{name} {}", sha256_hex(bytes)))
+        .collect();
+    hashes.sort_unstable();
+    sha256_hex(hashes.join("\n").as_bytes())
+}
+
 pub(crate) fn write_state(
     path: &Path,
     identity: &str,
@@ -64,6 +82,10 @@ pub(crate) fn write_state(
     let metadata = HashMap::from([
         ("schema".to_owned(), SCHEMA.to_owned()),
         ("run".to_owned(), identity.to_owned()),
+        (
+            "sha256".to_owned(),
+            checksum(all.iter().map(|t| (t.0.as_str(), t.3.as_slice()))),
+        ),
     ]);
     write_tensors(path, all, Some(metadata))
 }
@@ -92,7 +114,13 @@ pub(crate) fn read_state(
     if run.is_none_or(|run| run != identity) {
         return Ok(None);
     }
+    let stored = header.metadata().as_ref().and_then(|m| m.get("sha256"));
     let file = SafeTensors::deserialize(&map).map_err(unreadable)?;
+    let tensors = file.tensors();
+    let found = checksum(tensors.iter().map(|(name, t)| (name.as_str(), t.data())));
+    if stored.is_none_or(|stored| *stored != found) {
+        return Err(wrong("its tensors are not those that were written".into()));
+    }
     let mut parameters = learner.parameters.clone();
     let mut moments = learner.moments.clone();
     let names = (0..moments.len()).map(|k| format!("moment.{k}."));

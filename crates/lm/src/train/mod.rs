@@ -52,6 +52,7 @@ mod tests;
 mod trainer;
 
 pub use architecture::{Architecture, FeaturesConfig, LstmConfig, MlpConfig};
+pub use checkpoint::is_state;
 pub use optimizer::Optimizer;
 pub use task::{SoftLabels, Task};
 pub use trainer::{Trainer, Training};

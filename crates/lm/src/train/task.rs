@@ -66,9 +66,8 @@ impl Task {
                 ))
             }
             Self::Text { stream, window, .. } if stream.len() <= *window => training(format!(
-                "the text has {} tokens; windows of {window} need at least {}",
-                stream.len(),
-                window + 1
+                "the text has {} tokens; windows of {window} need more",
+                stream.len()
             )),
             Self::Text { stream, .. } => stream
                 .iter()
@@ -117,9 +116,10 @@ impl Task {
     /// Tokens that a step reads.
     pub(crate) fn tokens_a_step(&self) -> usize {
         match self {
-            Self::Text { batch, window, .. } => batch * window,
+            Self::Text { batch, window, .. } => batch.saturating_mul(*window),
             Self::Contexts { labels, batch } => {
-                batch.unwrap_or(labels.weights.len()) * labels.order
+                let contexts = batch.unwrap_or(labels.weights.len());
+                contexts.saturating_mul(labels.order)
             }
         }
     }

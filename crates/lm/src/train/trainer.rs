@@ -73,7 +73,15 @@ impl Training {
         ];
         let bad = numbers.iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0));
         if let Some((what, x)) = bad {
-            return Some(format!("{what} is {x}; it should be at least 0"));
+            return Some(format!(
+                "{what} is {x:e}; it should be a number of at least 0"
+            ));
+        }
+        if self.final_rate > 1.0 {
+            let rate = self.final_rate;
+            return Some(format!(
+                "the final rate is {rate:e}; it is a fraction, at most 1"
+            ));
         }
         if let Optimizer::Sgd { momentum } = self.optimizer
             && !(0.0..1.0).contains(&momentum)
@@ -85,6 +93,9 @@ impl Training {
         (self.steps == 0).then(|| "there should be at least one step".into())
     }
 }
+
+/// A loss so many times its beginning does not come back.
+const DIVERGED: f64 = 1e3;
 
 /// A network being trained.
 pub struct Trainer {
@@ -203,9 +214,9 @@ impl Trainer {
 
     /// Bytes that a step holds, about: parameters, gradient and moments, what the forward pass leaves
     /// for the backward pass, and a block of logits.
-    pub fn memory(&self) -> u64 {
-        let copies = 2 + self.training.optimizer.moments();
-        let floats_a_token = match &self.architecture {
+    pub fn memory(architecture: &Architecture, training: &Training, task: &Task) -> f64 {
+        let copies = 2 + training.optimizer.moments();
+        let floats_a_token = match architecture {
             Architecture::Decoder(c) => {
                 let qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
                 let block =
@@ -218,13 +229,14 @@ impl Trainer {
             }
             Architecture::Features(c) => 3 * c.dim,
         };
-        let rows = match &self.architecture {
+        let rows = match architecture {
             Architecture::Features(c) => c.contexts,
-            _ => self.task.tokens_a_step(),
+            _ => task.tokens_a_step(),
         };
-        let logits = rows.min(1024) * self.architecture.vocab_size();
-        let floats = copies * self.architecture.parameters() + rows * floats_a_token + logits;
-        4 * floats as u64
+        // In f64: sizes that nobody can train should come out as large numbers.
+        let logits = rows.min(1024) as f64 * architecture.vocab_size() as f64;
+        let weights = copies as f64 * architecture.weights();
+        4.0 * (weights + rows as f64 * floats_a_token as f64 + logits)
     }
 
     /// Makes one step and returns the loss before it; `None` once all steps are made.
@@ -248,7 +260,8 @@ impl Trainer {
             penalty,
         } = rayon::scope(|_| learner.step(draw.batch(), rule));
         let loss = cross_entropy + penalty;
-        if !loss.is_finite() {
+        let began = self.losses.first().copied().unwrap_or(f64::INFINITY);
+        if !loss.is_finite() || loss > DIVERGED * (1.0 + began) {
             return Err(LmError::Diverged {
                 loss,
                 step: self.losses.len() + 1,
