@@ -18,8 +18,8 @@ use crate::output::Screen;
 /// otherwise: about half a minute on two cores.
 const STORIES: usize = 20_000;
 const STEPS: u64 = 1500;
-const BATCH: usize = 12;
-const WINDOW: usize = 96;
+const BATCH: usize = 16;
+const WINDOW: usize = 64;
 const LAYERS: usize = 3;
 const WIDTH: usize = 64;
 const HEADS: usize = 4;
@@ -130,7 +130,7 @@ pub struct TrainingArgs {
     /// Updates in all
     #[arg(long, default_value_t = STEPS, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Windows a step (or, with soft labels, contexts a step) [default: 12; soft labels: all]
+    /// Windows a step (or, with soft labels, contexts a step) [default: 16; soft labels: all]
     #[arg(long, value_parser = positive)]
     batch: Option<usize>,
     /// Tokens of a window of running text

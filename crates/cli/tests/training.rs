@@ -437,7 +437,7 @@ fn what_cannot_be_trained_is_refused_before_anything_is_written() {
         at,
         &train(&["--corpus", "good.txt"]),
         2,
-        &["windows of 96"],
+        &["windows of 64"],
         &absent,
     );
     fail(at, &train(&["--index", "none"]), 1, &["none"], &absent);

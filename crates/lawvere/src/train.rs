@@ -367,14 +367,16 @@ fn run_steps(
     Ok(seconds)
 }
 
+/// The tokens of each document.
+type Documents = Vec<Vec<u32>>;
+
 /// What training reads, in memory.
 struct Material {
     name: String,
     tokenizer: Tokenizer,
-    /// Each document's tokens.
-    documents: Vec<Vec<u32>>,
+    documents: Documents,
     /// Documents of the same language that are not among them, and the language.
-    language: Option<(Language, Vec<Vec<u32>>)>,
+    language: Option<(Language, Documents)>,
     /// Contexts with soft labels, and the index they are of.
     contexts: Option<(Draft, TextSpace)>,
 }
@@ -450,7 +452,7 @@ impl Material {
     }
 
     /// The task, and the documents that are kept from it.
-    fn task(&self, options: &TrainOptions) -> Result<(Task, Option<Vec<Vec<u32>>>), RunError> {
+    fn task(&self, options: &TrainOptions) -> Result<(Task, Option<Documents>), RunError> {
         match (&options.labels, &self.contexts) {
             (Labels::Contexts { batch, .. }, Some((draft, _))) => {
                 let labels = soft_labels(draft);
@@ -458,7 +460,7 @@ impl Material {
                 Ok((Task::Contexts { labels, batch }, None))
             }
             (Labels::Text { batch, window }, _) => {
-                let (learned, held_out): (Vec<&[u32]>, Vec<Vec<u32>>) = match &self.language {
+                let (learned, held_out): (Vec<&[u32]>, Documents) = match &self.language {
                     Some((_, fresh)) => (
                         self.documents.iter().map(Vec::as_slice).collect(),
                         fresh.clone(),

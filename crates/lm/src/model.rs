@@ -252,7 +252,7 @@ impl LanguageModel {
                         windows: &batch.windows,
                     };
                     network.forward(parameters, input);
-                    let states = network.states(network.layers());
+                    let states = network.states(parameters, network.layers());
                     let kept = RowMatrix::from_fn(batch.keep.len(), states.ncols(), |i, k| {
                         states.get(batch.keep[i], k)
                     });

@@ -188,3 +188,72 @@ fn a_damaged_model_folder_is_an_error_that_names_the_file() {
     std::fs::write(&config, &text).unwrap();
     assert!(LanguageModel::open(folder.path()).is_ok());
 }
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/trained")
+        .join(name)
+}
+
+#[test]
+fn transformers_reads_a_trained_decoder_as_it_is_read_here() {
+    let model = LanguageModel::open(&fixture("model")).unwrap();
+    let bytes = std::fs::read(fixture("reference.safetensors")).unwrap();
+    let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let data = |name: String| reference.tensor(&name).unwrap().data().to_vec();
+    for i in 0..2 {
+        let text = String::from_utf8(data(format!("text.{i}"))).unwrap();
+        let ids: Vec<u32> = data(format!("ids.{i}"))
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| i64::from_le_bytes(*b) as u32)
+            .collect();
+        assert_eq!(model.tokenizer().unwrap().encode(&text).unwrap(), ids);
+        let expected: Vec<f32> = data(format!("logits.{i}"))
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect();
+        let mut batch = ContextBatch::new();
+        let positions: Vec<u32> = (1..=ids.len() as u32).collect();
+        batch.push(&ids, &positions).unwrap();
+        let states = model.encode(&batch, &[model.last_layer()]).unwrap();
+        let logits = model.head().logits(&states[0]).unwrap();
+        assert_eq!(logits.data().len(), expected.len());
+        let spread = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        for (a, b) in logits.data().iter().zip(&expected) {
+            assert!((a - b).abs() < 1e-5 * spread, "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn a_decoder_is_written_in_the_form_that_transformers_read() {
+    let theirs: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(fixture("model/config.json")).unwrap())
+            .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [decoder, ..] = architectures();
+    trained(decoder, folder.path());
+    let text = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let ours: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let keys = |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&ours), keys(&theirs));
+    for key in ["architectures", "model_type", "hidden_act", "torch_dtype"] {
+        assert_eq!(ours[key], theirs[key]);
+    }
+    let names = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut names: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let file = "model.safetensors";
+    assert_eq!(
+        names(&folder.path().join(file)),
+        names(&fixture("model").join(file))
+    );
+}

@@ -329,7 +329,10 @@ fn information_rows(report: &Report, truth: &Truth) -> Vec<Row> {
         .apart(),
         Row::new(
             "The model's cross-entropy on them, nats",
-            "corpus and model",
+            match report.model.training {
+                Some(_) => "corpus and model, which was trained on it: biased low",
+                None => "corpus and model",
+            },
             l.cross_entropy,
             l.cross_entropy_error,
             e.cross_entropy,

@@ -271,7 +271,7 @@ impl<T: Real> Network<T> for TrainedDecoder<T> {
         rms_norm(&mut self.states, &self.last, tensor(norm).data(), eps);
     }
 
-    fn states(&self, layer: usize) -> &RowMatrix<T> {
+    fn states<'a>(&'a self, _: &'a Parameters<T>, layer: usize) -> &'a RowMatrix<T> {
         match self.blocks.get(layer) {
             Some(block) => &block.input,
             None => &self.states,

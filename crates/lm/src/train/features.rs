@@ -11,9 +11,8 @@ use crate::train::network::{Input, Network};
 use crate::train::parameters::{Parameters, Spec, Start};
 
 /// The features are a tensor, contexts x d; an [`Input`] is ignored, every step reads all contexts.
-pub(crate) struct Features<T> {
+pub(crate) struct Features {
     config: FeaturesConfig,
-    states: RowMatrix<T>,
 }
 
 const FEATURES: usize = 1;
@@ -26,14 +25,13 @@ pub(crate) fn specs(config: &FeaturesConfig) -> Vec<Spec> {
     ]
 }
 
-impl<T: Real> Features<T> {
+impl Features {
     pub fn new(config: FeaturesConfig) -> Self {
-        let states = RowMatrix::zeros(config.contexts, config.dim);
-        Self { config, states }
+        Self { config }
     }
 }
 
-impl<T: Real> Network<T> for Features<T> {
+impl<T: Real> Network<T> for Features {
     fn specs(&self) -> Vec<Spec> {
         specs(&self.config)
     }
@@ -46,13 +44,10 @@ impl<T: Real> Network<T> for Features<T> {
         0
     }
 
-    fn forward(&mut self, parameters: &Parameters<T>, _: Input<'_>) {
-        let features = parameters.0[FEATURES].values.data();
-        self.states.data_mut().copy_from_slice(features);
-    }
+    fn forward(&mut self, _: &Parameters<T>, _: Input<'_>) {}
 
-    fn states(&self, _: usize) -> &RowMatrix<T> {
-        &self.states
+    fn states<'a>(&'a self, parameters: &'a Parameters<T>, _: usize) -> &'a RowMatrix<T> {
+        &parameters.0[FEATURES].values
     }
 
     fn backward(
@@ -62,7 +57,6 @@ impl<T: Real> Network<T> for Features<T> {
         d_states: &mut RowMatrix<T>,
         gradient: &mut Parameters<T>,
     ) {
-        let target = gradient.0[FEATURES].values.data_mut();
-        target.copy_from_slice(d_states.data());
+        std::mem::swap(&mut gradient.0[FEATURES].values, d_states);
     }
 }

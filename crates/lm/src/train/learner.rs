@@ -64,7 +64,7 @@ impl<T: Real> Learner<T> {
     /// The states that the head reads of a batch, rows x d.
     pub fn kept_states(&mut self, batch: Batch<'_>) -> RowMatrix<T> {
         self.network.forward(&self.parameters, batch.input);
-        let states = self.network.states(self.network.layers());
+        let states = self.network.states(&self.parameters, self.network.layers());
         match batch.kept {
             Some(rows) => gather(states, rows),
             None => states.clone(),
@@ -81,7 +81,7 @@ impl<T: Real> Learner<T> {
     /// The cross-entropy of a batch; its gradient is kept.
     pub fn differentiate(&mut self, batch: Batch<'_>) -> f64 {
         self.network.forward(&self.parameters, batch.input);
-        let states = self.network.states(self.network.layers());
+        let states = self.network.states(&self.parameters, self.network.layers());
         let (rows, d) = (states.nrows(), states.ncols());
         let kept = batch.kept.map(|rows| gather(states, rows));
         let read = kept.as_ref().unwrap_or(states);

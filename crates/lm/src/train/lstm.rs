@@ -208,7 +208,7 @@ impl<T: Real> Network<T> for Lstm<T> {
         }
     }
 
-    fn states(&self, layer: usize) -> &RowMatrix<T> {
+    fn states<'a>(&'a self, _: &'a Parameters<T>, layer: usize) -> &'a RowMatrix<T> {
         match layer {
             0 => &self.embedded,
             l => &self.layers[l - 1].outputs,

@@ -112,7 +112,7 @@ impl<T: Real> Network<T> for Mlp<T> {
         }
     }
 
-    fn states(&self, layer: usize) -> &RowMatrix<T> {
+    fn states<'a>(&'a self, _: &'a Parameters<T>, layer: usize) -> &'a RowMatrix<T> {
         match layer {
             0 => &self.embedded,
             l => &self.hidden[l - 1],

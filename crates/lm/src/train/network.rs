@@ -37,11 +37,11 @@ pub(crate) trait Network<T: Real>: Send {
     /// Computes the states of every token; [`states`](Self::states) shows them.
     fn forward(&mut self, parameters: &Parameters<T>, input: Input<'_>);
 
-    /// The states after a layer of the last [`forward`](Self::forward), rows x d.
-    fn states(&self, layer: usize) -> &RowMatrix<T>;
+    /// The states after a layer of the last [`forward`](Self::forward) with these parameters, rows x d.
+    fn states<'a>(&'a self, parameters: &'a Parameters<T>, layer: usize) -> &'a RowMatrix<T>;
 
     /// Writes the derivative by every tensor but the head, given that by the head's input
-    /// (`d_states`, which is used up). A tensor that is also the head has the head's part in it
+    /// (`d_states`, which is used up; its shape stays). A tensor that is also the head has the head's part in it
     /// already, and is added to.
     fn backward(
         &mut self,

@@ -59,7 +59,7 @@ pub(crate) struct StepSize {
 }
 
 /// Entries that one task updates: a small tensor is not worth waking another thread for.
-const TASK: usize = 1 << 16;
+const TASK: usize = 1 << 15;
 
 /// Updates `parameters` in place.
 pub(crate) fn update<T: Real>(
