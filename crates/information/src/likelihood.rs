@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use lawvere_core::{CompensatedSum, ratio_of_sums, stoch, sum};
+use lawvere_core::{CompensatedSum, SparseRows, ratio_of_sums, stoch, sum};
 use lawvere_observe::{Kind, Observation, Rows};
 use serde::Serialize;
 
@@ -103,19 +103,7 @@ pub fn likelihood(observation: &Observation, seed: u64) -> Result<Likelihood, In
         .collect();
     let errors = observation.standard_errors(seed, |replicate| {
         let weights = replicate_weights(observation, &replicate.counts);
-        let (mut ce, mut h) = (0.0, 0.0);
-        let total = replicate.counts.iter().sum::<u64>() as f64;
-        for row in 0..observation.rows() {
-            let range = counts.range(row);
-            let values = &replicate.counts[range.clone()];
-            let n = values.iter().sum::<u64>() as f64;
-            for (&c, &log_q) in values.iter().zip(&pass.entry_log_probs[range]) {
-                if c > 0 {
-                    ce -= c as f64 / total * log_q;
-                    h -= c as f64 / total * (c as f64 / n).ln();
-                }
-            }
-        }
+        let (ce, h) = resampled(counts, &replicate.counts, &pass.entry_log_probs);
         Some(vec![
             ce,
             ce - h,
@@ -165,21 +153,14 @@ pub fn difference_errors(
     let pass = HeadPass::run(observation, head.view(), states.last().1)?;
     let counts = &observation.counts;
     let errors = observation.standard_errors(seed, |replicate| {
-        let total = replicate.counts.iter().sum::<u64>() as f64;
-        let (mut ce, mut h) = (0.0, 0.0);
-        for (row, exact) in exact.rows.iter().enumerate() {
-            let range = counts.range(row);
-            let values = &replicate.counts[range.clone()];
-            let n = values.iter().sum::<u64>() as f64;
-            for (&c, &log_q) in values.iter().zip(&pass.entry_log_probs[range]) {
-                if c > 0 {
-                    ce -= c as f64 / total * log_q;
-                    h -= c as f64 / total * (c as f64 / n).ln();
-                }
-            }
-            ce -= n / total * exact.cross_entropy;
-            h -= n / total * exact.data;
+        let (ce, h) = resampled(counts, &replicate.counts, &pass.entry_log_probs);
+        let weights = replicate_weights(observation, &replicate.counts);
+        let (mut exact_ce, mut exact_h) = (0.0, 0.0);
+        for (weight, row) in weights.iter().zip(&exact.rows) {
+            exact_ce += weight * row.cross_entropy;
+            exact_h += weight * row.data;
         }
+        let (ce, h) = (ce - exact_ce, h - exact_h);
         Some(vec![ce, ce - h, h])
     });
     Ok(errors.map(|e| DifferenceErrors {
@@ -240,6 +221,24 @@ pub fn sampling_divergence(sampled: &Observation, exact: &Observation) -> f64 {
         });
         sampled.weights[row] * sum(terms)
     }))
+}
+
+/// Cross-entropy and conditional entropy of one replicate's counts.
+fn resampled(pattern: &SparseRows<u64>, values: &[u64], entry_log_probs: &[f64]) -> (f64, f64) {
+    let total = values.iter().sum::<u64>() as f64;
+    let (mut ce, mut h) = (0.0, 0.0);
+    for row in 0..pattern.nrows() {
+        let range = pattern.range(row);
+        let values = &values[range.clone()];
+        let n = values.iter().sum::<u64>() as f64;
+        for (&c, &log_q) in values.iter().zip(&entry_log_probs[range]) {
+            if c > 0 {
+                ce -= c as f64 / total * log_q;
+                h -= c as f64 / total * (c as f64 / n).ln();
+            }
+        }
+    }
+    (ce, h)
 }
 
 /// Mean loss at prefixes of one range of lengths.

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lawvere_core::{Factored, Layer, NextToken, SparseRows};
 use lawvere_lm::LanguageModel;
 use lawvere_text::{ContextOptions, DocumentEnd, TextSpace};
-use lawvere_token::disk::{publish_folder, resolve, write_file};
+use lawvere_token::disk::{partial_folder, publish_folder, resolve, write_file};
 use lawvere_token::sha256_hex;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -663,12 +663,6 @@ fn shards(rows: &Rows, total: usize) -> Vec<Range<usize>> {
         start = end;
     }
     out
-}
-
-fn partial_folder(destination: &Path) -> PathBuf {
-    let mut name = destination.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    destination.with_file_name(name)
 }
 
 /// Makes the partial folder, or keeps what it holds if that belongs to the same plan.

@@ -73,6 +73,13 @@ pub fn resolve(destination: &Path) -> PathBuf {
     fs::canonicalize(destination).unwrap_or_else(|_| destination.to_path_buf())
 }
 
+/// Where the parts of an unfinished `destination` are kept: beside it, with `.partial` to its name.
+pub fn partial_folder(destination: &Path) -> PathBuf {
+    let mut name = destination.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    destination.with_file_name(name)
+}
+
 /// The folder a path is in.
 pub fn parent(path: &Path) -> PathBuf {
     match path.parent() {
