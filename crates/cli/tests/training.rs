@@ -418,6 +418,15 @@ fn what_cannot_be_trained_is_refused_before_anything_is_written() {
         &absent,
     );
     fail(at, &train(&["--words", "7"]), 2, &["100"], &absent);
+    let deep = ["--layers", "1000000000"];
+    fail(at, &train(&deep), 2, &["layers"], &absent);
+    fail(
+        at,
+        &train(&["--batch", "100000000"]),
+        2,
+        &["memory"],
+        &absent,
+    );
     fail(at, &train(&["--steps", "0"]), 2, &["--steps"], &absent);
     fail(
         at,

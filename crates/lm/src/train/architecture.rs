@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DecoderConfig;
 use crate::train::decoder::TrainedDecoder;
-use crate::train::features::{self, Features};
+use crate::train::features::Features;
 use crate::train::lstm::Lstm;
 use crate::train::mlp::Mlp;
 use crate::train::network::Network;
@@ -83,7 +83,7 @@ impl Architecture {
     /// What is wrong with this shape, if anything.
     pub(crate) fn problem(&self) -> Option<String> {
         let sizes = match self {
-            Self::Decoder(c) => return c.problem(),
+            Self::Decoder(c) => return c.problem().or_else(|| self.too_deep()),
             Self::Lstm(c) => vec![c.vocab_size, c.embedding_size, c.hidden_size, c.layers],
             Self::Mlp(c) => {
                 if c.hidden_sizes.is_empty() {
@@ -114,9 +114,8 @@ impl Architecture {
 
     /// What keeps a network of this shape from being trained, if anything.
     pub(crate) fn untrainable(&self) -> Option<String> {
-        let problem = self.problem().or(self.too_deep());
-        if problem.is_some() {
-            return problem;
+        if let Some(problem) = self.problem() {
+            return Some(problem);
         }
         let weights = self.weights();
         (weights > MOST_WEIGHTS).then(|| {
@@ -136,11 +135,7 @@ impl Architecture {
 
     /// The network's tensors; nothing of their size is allocated.
     pub(crate) fn specs(&self) -> Vec<Spec> {
-        match self {
-            // Its forward pass keeps a matrix of all features.
-            Self::Features(c) => features::specs(c),
-            _ => self.network::<f32>().specs(),
-        }
+        self.network::<f32>().specs()
     }
 
     pub(crate) fn network<T: Real>(&self) -> Box<dyn Network<T>> {

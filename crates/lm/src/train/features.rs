@@ -17,14 +17,6 @@ pub(crate) struct Features {
 
 const FEATURES: usize = 1;
 
-pub(crate) fn specs(config: &FeaturesConfig) -> Vec<Spec> {
-    let start = Start::Normal(0.1 / (config.dim as f64).sqrt());
-    vec![
-        Spec::matrix("head.weight", config.vocab_size, config.dim, start),
-        Spec::matrix("features.weight", config.contexts, config.dim, start),
-    ]
-}
-
 impl Features {
     pub fn new(config: FeaturesConfig) -> Self {
         Self { config }
@@ -33,7 +25,12 @@ impl Features {
 
 impl<T: Real> Network<T> for Features {
     fn specs(&self) -> Vec<Spec> {
-        specs(&self.config)
+        let c = &self.config;
+        let start = Start::Normal(0.1 / (c.dim as f64).sqrt());
+        vec![
+            Spec::matrix("head.weight", c.vocab_size, c.dim, start),
+            Spec::matrix("features.weight", c.contexts, c.dim, start),
+        ]
     }
 
     fn head(&self) -> usize {

@@ -215,6 +215,10 @@ impl Trainer {
     /// Bytes that a step holds, about: parameters, gradient and moments, what the forward pass leaves
     /// for the backward pass, and a block of logits.
     pub fn memory(architecture: &Architecture, training: &Training, task: &Task) -> f64 {
+        // What cannot be at all is refused by `new`, with the reason.
+        if architecture.problem().is_some() {
+            return 0.0;
+        }
         let copies = 2 + training.optimizer.moments();
         let floats_a_token = match architecture {
             Architecture::Decoder(c) => {
@@ -242,7 +246,7 @@ impl Trainer {
     /// Makes one step and returns the loss before it; `None` once all steps are made.
     ///
     /// # Errors
-    /// A loss that is not finite: the run has diverged.
+    /// A loss that is not finite, or a thousand times what it began with: the run has diverged.
     pub fn step(&mut self) -> Result<Option<f64>, LmError> {
         if self.is_finished() {
             return Ok(None);
