@@ -11,7 +11,7 @@ use lawvere::{
 use serde_json::{Value, json};
 
 use crate::output::Screen;
-use crate::train::{StoriesArgs, StoryArgs, TrainArgs, built_in};
+use crate::train::{StoriesArgs, StoryArgs, TrainArgs};
 
 /// Measures the geometry of next-token prediction, for any corpus and any language model.
 #[derive(Parser)]
@@ -299,7 +299,12 @@ impl ReportArgs {
                 corpus: self.reading.options(&self.corpus),
                 model: model.clone(),
             },
-            None => built_in(&self.story, self.steps, global.seed),
+            None => Subject::built_in(
+                self.story.words,
+                self.story.stories,
+                self.steps,
+                global.seed,
+            ),
         };
         let options = ReportOptions {
             subject,

@@ -3,29 +3,19 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use lawvere::defaults::{
+    BATCH, CLIP, FINAL_RATE, HEADS, LAYERS, RATE, STEPS, STORIES, WARMUP, WIDTH, WINDOW,
+};
 use lawvere::lm::train::{Optimizer, Training};
 use lawvere::observation::ContextPlan;
 use lawvere::text::Language;
 use lawvere::{
-    Labels, NetworkChoice, RunError, Source, StoriesOptions, Subject, TokenizerChoice, TrainOptions,
+    Labels, NetworkChoice, RunError, Source, StoriesOptions, TokenizerChoice, TrainOptions,
 };
 use serde_json::json;
 
 use crate::args::{CorpusArgs, Global, command_line, positive, pretty};
 use crate::output::Screen;
-
-/// What `lawvere report` trains on the built-in language, and `lawvere train` unless it is told
-/// otherwise: about half a minute on two cores.
-const STORIES: usize = 20_000;
-const STEPS: u64 = 1500;
-const BATCH: usize = 16;
-const WINDOW: usize = 64;
-const LAYERS: usize = 3;
-const WIDTH: usize = 64;
-const HEADS: usize = 4;
-const RATE: f64 = 0.006;
-const WARMUP: u64 = 20;
-const FINAL_RATE: f64 = 0.05;
 
 /// The built-in language.
 #[derive(Args)]
@@ -158,7 +148,7 @@ pub struct TrainingArgs {
     #[arg(long, default_value_t = 0.0)]
     ridge: f64,
     /// The longest gradient; 0 for no limit
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = CLIP)]
     clip: f64,
 }
 
@@ -183,33 +173,6 @@ impl TrainingArgs {
             clip: Some(self.clip).filter(|&c| c != 0.0),
             seed,
         }
-    }
-}
-
-/// What `lawvere report` trains on the built-in language.
-pub fn built_in(story: &StoryArgs, steps: Option<u64>, seed: u64) -> Subject {
-    Subject::BuiltIn {
-        words: story.words,
-        stories: story.stories,
-        network: NetworkChoice::Decoder {
-            layers: LAYERS,
-            width: WIDTH,
-            heads: HEADS,
-            feed_forward: WIDTH * 8 / 3,
-        },
-        batch: BATCH,
-        length: WINDOW,
-        training: Training {
-            steps: steps.unwrap_or(STEPS),
-            optimizer: Optimizer::ADAMW,
-            learning_rate: RATE,
-            warmup: WARMUP,
-            final_rate: FINAL_RATE,
-            weight_decay: 0.0,
-            ridge: 0.0,
-            clip: Some(1.0),
-            seed,
-        },
     }
 }
 

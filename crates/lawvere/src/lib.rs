@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cost;
+pub mod defaults;
 mod error;
 mod event;
 mod forest;

@@ -9,7 +9,7 @@ use lawvere_information::{
     Likelihood, fisher_rao, layer_readings, likelihood, loss_by_prefix_length,
 };
 use lawvere_lm::LanguageModel;
-use lawvere_lm::train::Training;
+use lawvere_lm::train::{Optimizer, Training};
 use lawvere_metric::{compare, yoneda_isometry};
 use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, PositionPlan, Rows};
 use lawvere_report::{
@@ -20,6 +20,7 @@ use lawvere_text::{Corpus, DocumentUnit, Language, TextSpace};
 use lawvere_token::disk::write_file;
 
 use crate::cost::peak_memory;
+use crate::defaults;
 use crate::forest::prefix_texts;
 use crate::index::index_with;
 use crate::observe::make;
@@ -54,6 +55,35 @@ pub enum Subject {
         /// How it is trained.
         training: Training,
     },
+}
+
+impl Subject {
+    /// The built-in language with the decoder and the settings of [`defaults`].
+    pub fn built_in(words: usize, stories: usize, steps: Option<u64>, seed: u64) -> Self {
+        Self::BuiltIn {
+            words,
+            stories,
+            network: NetworkChoice::Decoder {
+                layers: defaults::LAYERS,
+                width: defaults::WIDTH,
+                heads: defaults::HEADS,
+                feed_forward: defaults::WIDTH * 8 / 3,
+            },
+            batch: defaults::BATCH,
+            length: defaults::WINDOW,
+            training: Training {
+                steps: steps.unwrap_or(defaults::STEPS),
+                optimizer: Optimizer::ADAMW,
+                learning_rate: defaults::RATE,
+                warmup: defaults::WARMUP,
+                final_rate: defaults::FINAL_RATE,
+                weight_decay: 0.0,
+                ridge: 0.0,
+                clip: Some(defaults::CLIP),
+                seed,
+            },
+        }
+    }
 }
 
 /// What [`report`](fn@report) does.
