@@ -1,10 +1,14 @@
 //! The softmax head and the block-wise pass through it: a contexts x vocabulary matrix never exists.
 
-use faer::MatRef;
+use std::ops::Range;
+
+use faer::{Accum, MatRef};
 use rayon::prelude::*;
 
 use crate::linalg::matmul;
 use crate::matrix::{RowMatrix, ShapeError};
+use crate::packed::{PackedMatrix, PackedRows};
+use crate::vector::{exp_shifted, maximum, sum_of_squares, vectorised};
 
 /// The root-mean-square norm that a decoder applies before its head: `x / sqrt(mean x^2 + eps) * weight`.
 ///
@@ -35,13 +39,31 @@ impl ReadoutNorm {
             .data_mut()
             .par_chunks_mut(width.max(1))
             .for_each(|row| {
-                let square: f32 = row.iter().map(|x| x * x).sum();
-                let scale = 1.0 / (square / width as f32 + self.eps).sqrt();
+                let scale = self.scale(row);
                 row.iter_mut()
                     .zip(&self.weight)
                     .for_each(|(x, w)| *x *= scale * w);
             });
         Ok(())
+    }
+
+    /// Writes the normalised `row` to `out`; all three of the norm's length.
+    pub fn normalise(&self, row: &[f32], out: &mut [f32]) {
+        vectorised(
+            #[inline(always)]
+            || {
+                let scale = self.scale(row);
+                for ((out, x), w) in out.iter_mut().zip(row).zip(&self.weight) {
+                    *out = x * (scale * w);
+                }
+            },
+        );
+    }
+
+    #[inline(always)]
+    fn scale(&self, row: &[f32]) -> f32 {
+        let square = sum_of_squares(row) / row.len() as f64;
+        1.0 / (square as f32 + self.eps).sqrt()
     }
 }
 
@@ -54,6 +76,9 @@ pub struct HeadRef<'a> {
     pub bias: Option<&'a [f32]>,
     /// `c` in `c tanh(logit / c)`, where the model has one.
     pub soft_cap: Option<f32>,
+    /// The weight laid out for products, where its owner keeps it so; without it a pass through the
+    /// head begins by making it.
+    pub packed: Option<&'a PackedMatrix>,
 }
 
 /// Consecutive rows of a model's next-token laws.
@@ -100,20 +125,25 @@ impl<'a> HeadRef<'a> {
         }
     }
 
-    fn logits_into(&self, states: MatRef<'_, f32>, out: &mut RowMatrix<f32>) {
-        let vocab = self.vocab_size();
-        matmul(out.view_mut(), states, self.weight.transpose());
-        if self.bias.is_none() && self.soft_cap.is_none() {
-            return;
+    /// Runs `f` with the weight laid out for products.
+    fn with_packed<R>(&self, f: impl FnOnce(&PackedMatrix) -> R) -> R {
+        match self.packed {
+            Some(packed) => f(packed),
+            None => f(&PackedMatrix::new(self.weight)),
         }
-        out.data_mut().par_chunks_mut(vocab.max(1)).for_each(|row| {
-            if let Some(bias) = self.bias {
-                row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-            }
-            if let Some(cap) = self.soft_cap {
-                row.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
-            }
-        });
+    }
+
+    /// What comes after the product, for the logits of `tokens`.
+    fn finish(&self, logits: &mut [f32], tokens: Range<usize>) {
+        if let Some(bias) = self.bias {
+            logits
+                .iter_mut()
+                .zip(&bias[tokens])
+                .for_each(|(x, b)| *x += b);
+        }
+        if let Some(cap) = self.soft_cap {
+            logits.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+        }
     }
 
     /// Logits of a few states, rows x vocabulary. For many rows use
@@ -123,8 +153,18 @@ impl<'a> HeadRef<'a> {
     /// States of another dimension than the head's.
     pub fn logits(&self, states: &RowMatrix<f32>) -> Result<RowMatrix<f32>, ShapeError> {
         self.check(states)?;
-        let mut out = RowMatrix::zeros(states.nrows(), self.vocab_size());
-        self.logits_into(states.view(), &mut out);
+        let vocab = self.vocab_size();
+        let mut out = RowMatrix::zeros(states.nrows(), vocab);
+        if let Some(packed) = self.packed {
+            let mut rows = PackedRows::new();
+            rows.copy(states);
+            packed.multiply(&rows, &mut out, Accum::Replace);
+        } else {
+            matmul(out.view_mut(), states.view(), self.weight.transpose());
+        }
+        out.data_mut()
+            .par_chunks_mut(vocab.max(1))
+            .for_each(|row| self.finish(row, 0..vocab));
         Ok(out)
     }
 
@@ -141,47 +181,188 @@ impl<'a> HeadRef<'a> {
         mut visit: impl FnMut(LogProbBlock<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.check(states)?;
-        let vocab = self.vocab_size();
-        let mut first_row = 0;
-        let mut log_probs = RowMatrix::zeros(0, 0);
-        let mut probs = RowMatrix::zeros(0, 0);
-        while first_row < states.nrows() {
-            let rows = BLOCK_ROWS.min(states.nrows() - first_row);
-            if log_probs.nrows() != rows {
-                log_probs = RowMatrix::zeros(rows, vocab);
-                probs = RowMatrix::zeros(rows, vocab);
+        self.with_packed(|packed| {
+            let vocab = self.vocab_size();
+            let mut log_probs = RowMatrix::zeros(0, 0);
+            let mut probs = RowMatrix::zeros(0, 0);
+            let mut rows = PackedRows::new();
+            for first_row in (0..states.nrows()).step_by(BLOCK_ROWS) {
+                let count = BLOCK_ROWS.min(states.nrows() - first_row);
+                if log_probs.nrows() != count {
+                    log_probs = RowMatrix::zeros(count, vocab);
+                    probs = RowMatrix::zeros(count, vocab);
+                }
+                rows.fill(count, self.dim(), |i, row| {
+                    row.copy_from_slice(states.row(first_row + i));
+                });
+                packed.multiply(&rows, &mut log_probs, Accum::Replace);
+                log_probs
+                    .data_mut()
+                    .par_chunks_mut(vocab.max(1))
+                    .zip(probs.data_mut().par_chunks_mut(vocab.max(1)))
+                    .for_each(|(logits, probs)| {
+                        self.finish(logits, 0..vocab);
+                        log_softmax(logits, probs);
+                    });
+                visit(LogProbBlock {
+                    first_row,
+                    log_probs: &log_probs,
+                    probs: &probs,
+                })?;
             }
-            let block = states.row_range(first_row..first_row + rows);
-            let block = MatRef::from_row_major_slice(block, rows, self.dim());
-            self.logits_into(block, &mut log_probs);
-            log_probs
-                .data_mut()
-                .par_chunks_mut(vocab.max(1))
-                .zip(probs.data_mut().par_chunks_mut(vocab.max(1)))
-                .for_each(|(logits, probs)| log_softmax(logits, probs));
-            visit(LogProbBlock {
-                first_row,
-                log_probs: &log_probs,
-                probs: &probs,
-            })?;
-            first_row += rows;
-        }
-        Ok(())
+            Ok(())
+        })
     }
+
+    /// The log-probabilities, in nats, that `states` (rows x d) give to single tokens: one value for
+    /// every pair of a row and a token in `wanted`.
+    ///
+    /// Every logit is computed and none is kept: the softmax's denominator is added up over stretches
+    /// of the vocabulary. Cost: one product of rows x d x vocabulary and an exponential an entry.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a row or a token that does not exist.
+    pub fn log_probs_of(
+        &self,
+        states: &RowMatrix<f32>,
+        wanted: &[(usize, u32)],
+    ) -> Result<Vec<f32>, ShapeError> {
+        self.check(states)?;
+        let (count, vocab) = (states.nrows(), self.vocab_size());
+        if let Some(&(row, token)) = wanted
+            .iter()
+            .find(|&&(row, token)| row >= count || token as usize >= vocab)
+        {
+            return Err(ShapeError::new(
+                "row and token of a log-probability",
+                format!("row < {count}, token < {vocab}"),
+                format!("row {row}, token {token}"),
+            ));
+        }
+        // By row, then by token: a stretch of the vocabulary finds its own at once.
+        let mut order: Vec<usize> = (0..wanted.len()).collect();
+        order.sort_unstable_by_key(|&i| wanted[i]);
+        let mut out = vec![0.0; wanted.len()];
+        self.with_packed(|packed| {
+            let mut rows = PackedRows::new();
+            let mut left = order.as_slice();
+            for first in (0..count).step_by(BLOCK_ROWS) {
+                let rows_here = BLOCK_ROWS.min(count - first);
+                let here = left.partition_point(|&i| wanted[i].0 < first + rows_here);
+                let (order, rest) = left.split_at(here);
+                left = rest;
+                rows.fill(rows_here, self.dim(), |i, row| {
+                    row.copy_from_slice(states.row(first + i));
+                });
+                let by_row: Vec<&[usize]> = (first..first + rows_here)
+                    .map(|row| {
+                        let of = |row| order.partition_point(|&i| wanted[i].0 < row);
+                        &order[of(row)..of(row + 1)]
+                    })
+                    .collect();
+                let stretches = self.stretches(packed, &rows, &by_row, wanted);
+                for row in 0..rows_here {
+                    let largest = stretches
+                        .iter()
+                        .fold(f32::NEG_INFINITY, |m, s| m.max(s.rows[row].0));
+                    let total: f64 = stretches
+                        .iter()
+                        .map(|s| s.rows[row].1 * f64::from(s.rows[row].0 - largest).exp())
+                        .sum();
+                    let log_total = f64::from(largest) + total.ln();
+                    for (i, logit) in stretches.iter().flat_map(|s| s.logits_of(row)) {
+                        out[i] = (f64::from(logit) - log_total) as f32;
+                    }
+                }
+            }
+        });
+        Ok(out)
+    }
+
+    fn stretches(
+        &self,
+        packed: &PackedMatrix,
+        rows: &PackedRows,
+        by_row: &[&[usize]],
+        wanted: &[(usize, u32)],
+    ) -> Vec<Stretch> {
+        let groups: Vec<Range<usize>> = packed.groups(STRETCH).collect();
+        let count = rows.count();
+        groups
+            .into_par_iter()
+            .map_init(Vec::new, |tile: &mut Vec<f32>, panels| {
+                let tokens = packed.columns(&panels);
+                tile.resize(count * tokens.len(), 0.0);
+                let mut parts: Vec<&mut [f32]> = tile.chunks_exact_mut(tokens.len()).collect();
+                let blocks = 0..rows.blocks().len();
+                packed.multiply_panels(rows, blocks, panels, &mut parts, Accum::Replace);
+                let mut stretch = Stretch::default();
+                for (row, (logits, indices)) in parts.iter_mut().zip(by_row).enumerate() {
+                    self.finish(logits, tokens.clone());
+                    let before = |i: &usize| (wanted[*i].1 as usize) < tokens.start;
+                    let from = indices.partition_point(before);
+                    for &i in &indices[from..] {
+                        let token = wanted[i].1 as usize;
+                        if token >= tokens.end {
+                            break;
+                        }
+                        stretch.logits.push((row, i, logits[token - tokens.start]));
+                    }
+                    stretch.rows.push(exponentials(logits));
+                }
+                stretch
+            })
+            .collect()
+    }
+}
+
+/// Tokens of the vocabulary taken at once: with a block of rows their logits fit in the second-level
+/// cache.
+const STRETCH: usize = 768;
+
+/// What a stretch of the vocabulary says of a block of rows.
+#[derive(Debug, Default)]
+struct Stretch {
+    /// For every row the largest logit and the sum of `exp(logit - largest)`.
+    rows: Vec<(f32, f64)>,
+    /// Row, index of the pair asked for, logit; rows increase.
+    logits: Vec<(usize, usize, f32)>,
+}
+
+impl Stretch {
+    fn logits_of(&self, row: usize) -> impl Iterator<Item = (usize, f32)> + '_ {
+        let from = self.logits.partition_point(|l| l.0 < row);
+        let of_row = self.logits[from..].iter().take_while(move |l| l.0 == row);
+        of_row.map(|&(_, i, logit)| (i, logit))
+    }
+}
+
+/// Replaces every entry by `exp(entry - largest)`; the largest entry and the sum of the results, in
+/// f32 over stretches short enough to keep seven digits.
+fn exponentials(values: &mut [f32]) -> (f32, f64) {
+    vectorised(
+        #[inline(always)]
+        || {
+            let largest = maximum(values);
+            let mut total = 0.0;
+            for stretch in values.chunks_mut(512) {
+                total += f64::from(exp_shifted(stretch, largest));
+            }
+            (largest, total)
+        },
+    )
 }
 
 /// Turns logits into log-probabilities in place and writes their exponentials.
 fn log_softmax(logits: &mut [f32], probs: &mut [f32]) {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut total = 0.0f64;
-    for (p, x) in probs.iter_mut().zip(logits.iter_mut()) {
-        *x -= max;
-        *p = x.exp();
-        total += f64::from(*p);
-    }
+    probs.copy_from_slice(logits);
+    let (largest, total) = exponentials(probs);
     let log_total = total.ln() as f32;
     let scale = (1.0 / total) as f32;
-    logits.iter_mut().for_each(|x| *x -= log_total);
+    // One after the other: their sum would round the logits' common offset into every value.
+    logits
+        .iter_mut()
+        .for_each(|x| *x = (*x - largest) - log_total);
     probs.iter_mut().for_each(|p| *p *= scale);
 }
 
@@ -203,6 +384,7 @@ mod tests {
             weight: weight.view(),
             bias: Some(&bias),
             soft_cap: Some(5.0),
+            packed: None,
         };
         let logits = head.logits(&states).unwrap();
         let mut seen = 0;
@@ -232,6 +414,7 @@ mod tests {
             weight: weight.view(),
             bias: None,
             soft_cap: None,
+            packed: None,
         };
         assert!(head.logits(&RowMatrix::zeros(2, 4)).is_err());
     }

@@ -18,6 +18,11 @@ impl HeadLayout {
     pub fn row(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
+
+    /// The length of a row `[k_1 .. k_kv | v_1 .. v_kv]`.
+    pub fn past_row(&self) -> usize {
+        2 * self.kv_heads * self.head_dim
+    }
 }
 
 /// Rows of queries and of keys in a tile. A tile of scores is all that is ever held of the T x T
@@ -25,45 +30,82 @@ impl HeadLayout {
 const QUERY_ROWS: usize = 64;
 const KEY_ROWS: usize = 128;
 
-/// Attends within every window. `qkv` holds a row a token (see [`HeadLayout`]), rotated already,
-/// windows one after the other with lengths `windows`; `out` gets heads x head_dim values a token,
-/// and `log_totals`, if there, one value a token and head: the logarithm of the softmax's
-/// denominator, which [`attend_gradient`] asks for.
+/// Keys and values of tokens read earlier, a row `[k_1 .. k_kv | v_1 .. v_kv]` each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past<'a, T> {
+    pub rows: &'a [T],
+    /// As in [`attend`], counted from the first row of `qkv`.
+    pub ends: &'a [u32],
+}
+
+impl<T> Past<'_, T> {
+    pub const NONE: Self = Self {
+        rows: &[],
+        ends: &[],
+    };
+}
+
+/// The `ends` of sequences of these lengths, one after the other.
+pub(crate) fn ends_of_windows(windows: &[usize]) -> Vec<u32> {
+    let mut end = 0;
+    let of_window = windows.iter().flat_map(|&length| {
+        end += length as u32;
+        std::iter::repeat_n(end, length)
+    });
+    of_window.collect()
+}
+
+/// Attends in a forest of prefixes in depth-first order: token `i` sees token `j` if
+/// `j <= i < ends[j]`, that is, if `j` lies on the way from a root to `i`. A sequence is a tree that
+/// does not branch.
 ///
-/// The softmax is accumulated over tiles of keys with a running maximum.
+/// `qkv` holds a row a token (see [`HeadLayout`]), rotated already; `past` what comes before the first
+/// of them; `out` gets heads x head_dim values a token, and `log_totals`, if there, one value a token
+/// and head: the logarithm of the softmax's denominator, which [`attend_gradient`] asks for.
+///
+/// The softmax is accumulated over tiles of keys with a running maximum; tiles of which nothing is
+/// seen are left out.
 /// *Source:* Milakov, Gimelshein, *Online normalizer calculation for softmax* (2018); Dao et al.,
-/// *FlashAttention* (2022). Cost: 2 T^2 heads head_dim multiply-adds a window, half of them masked
-/// away by skipping tiles above the diagonal.
+/// *FlashAttention* (2022). Cost: 2 T^2 heads head_dim multiply-adds for a sequence, half of them
+/// above the diagonal and left out.
 pub(crate) fn attend<T: Real>(
     qkv: &[T],
-    windows: &[usize],
+    ends: &[u32],
+    past: Past<'_, T>,
     layout: HeadLayout,
     out: &mut [T],
     log_totals: Option<&mut [T]>,
 ) {
     let out_row = layout.heads * layout.head_dim;
     let mut tasks = Vec::new();
-    let (mut qkv_left, mut out_left, mut totals_left) = (qkv, out, log_totals);
-    for &length in windows {
-        let (window, rest) = qkv_left.split_at(length * layout.row());
-        qkv_left = rest;
-        for first in (0..length).step_by(QUERY_ROWS) {
-            let rows = QUERY_ROWS.min(length - first);
-            let (target, rest) = std::mem::take(&mut out_left).split_at_mut(rows * out_row);
-            out_left = rest;
-            let totals = totals_left.take().map(|left| {
-                let (totals, rest) = left.split_at_mut(rows * layout.heads);
-                totals_left = Some(rest);
-                totals
-            });
-            tasks.push((window, first, target, totals));
+    let (mut out_left, mut totals_left) = (out, log_totals);
+    let mut root = 0;
+    for first in (0..ends.len()).step_by(QUERY_ROWS) {
+        let rows = QUERY_ROWS.min(ends.len() - first);
+        while ends[root] as usize <= first {
+            root = ends[root] as usize;
         }
+        let (target, rest) = std::mem::take(&mut out_left).split_at_mut(rows * out_row);
+        out_left = rest;
+        let totals = totals_left.take().map(|left| {
+            let (totals, rest) = left.split_at_mut(rows * layout.heads);
+            totals_left = Some(rest);
+            totals
+        });
+        tasks.push((root, first, target, totals));
     }
+    let attention = Attention {
+        qkv,
+        ends,
+        past,
+        layout,
+    };
     tasks.into_par_iter().for_each_init(
         || vec![T::default(); QUERY_ROWS * KEY_ROWS],
-        |scores, (window, first, target, mut totals)| {
+        |scores, (root, first, target, mut totals)| {
+            let tiles = attention.tiles(root, first, target.len() / out_row);
             for head in 0..layout.heads {
-                let log_totals = attend_rows(window, first, head, layout, scores, target);
+                let log_totals = attention.attend_rows(&tiles, first, head, scores, target);
                 if let Some(totals) = &mut totals {
                     let rows = totals.chunks_exact_mut(layout.heads);
                     rows.zip(log_totals).for_each(|(row, x)| row[head] = x);
@@ -113,76 +155,161 @@ fn columns_mut<T: Real>(
         .transpose_mut()
 }
 
-fn attend_rows<T: Real>(
-    window: &[T],
-    first: usize,
-    head: usize,
+#[derive(Clone, Copy)]
+struct Attention<'a, T> {
+    qkv: &'a [T],
+    ends: &'a [u32],
+    past: Past<'a, T>,
     layout: HeadLayout,
-    scores: &mut [T],
-    target: &mut [T],
-) -> Vec<T> {
-    let HeadLayout {
-        heads,
-        kv_heads,
-        head_dim,
-    } = layout;
-    let out_row = heads * head_dim;
-    let rows = target.len() / out_row;
-    let kv_head = head / (heads / kv_heads);
-    let queries = part(window, layout, head, first, rows);
-    let scale = T::of(1.0 / (head_dim as f64).sqrt());
-    let mut maxima = [T::of(f64::NEG_INFINITY); QUERY_ROWS];
-    let mut totals = [T::default(); QUERY_ROWS];
-    let values = |i: usize| i * out_row + head * head_dim..i * out_row + (head + 1) * head_dim;
-    for i in 0..rows {
-        target[values(i)].fill(T::default());
+}
+
+/// Keys that a tile of queries is held against.
+struct KeyTile<'a, T> {
+    /// Whole rows, and where in them the keys and the values begin.
+    rows: &'a [T],
+    row: usize,
+    keys_at: usize,
+    values_at: usize,
+    /// The place of the first key among the queries; `None` before them.
+    first: Option<usize>,
+    ends: &'a [u32],
+    /// Whether some query is past the end of some key's tree.
+    masked: bool,
+}
+
+impl<T: Real> KeyTile<'_, T> {
+    fn part(&self, at: usize, head_dim: usize) -> MatRef<'_, T> {
+        let end = (self.ends.len() - 1) * self.row + at + head_dim;
+        MatRef::from_row_major_slice_with_stride(
+            &self.rows[at..end],
+            self.ends.len(),
+            head_dim,
+            self.row,
+        )
     }
-    let last = first + rows;
-    for key in (0..last).step_by(KEY_ROWS) {
-        let keys = KEY_ROWS.min(last - key);
-        let tile = &mut scores[..rows * keys];
-        matmul(
-            MatMut::from_row_major_slice_mut(tile, rows, keys),
-            Accum::Replace,
-            queries,
-            part(window, layout, heads + kv_head, key, keys).transpose(),
-            scale,
-            Par::Seq,
-        );
-        vectorised(
-            #[inline(always)]
-            || {
-                for (i, tile_row) in tile.chunks_exact_mut(keys).enumerate() {
-                    let seen = (first + i + 1).saturating_sub(key).min(keys);
-                    let (seen, hidden) = tile_row.split_at_mut(seen);
-                    hidden.fill(T::default());
-                    let max = maximum(seen);
-                    let max = if maxima[i] > max { maxima[i] } else { max };
-                    if max == T::of(f64::NEG_INFINITY) {
-                        continue;
+}
+
+impl<'a, T: Real> Attention<'a, T> {
+    /// The keys that some of the `rows` queries from `first` on see; those of their own batch lie in
+    /// trees from `root` on.
+    fn tiles(&self, root: usize, first: usize, rows: usize) -> Vec<KeyTile<'a, T>> {
+        let HeadLayout {
+            heads,
+            kv_heads,
+            head_dim,
+        } = self.layout;
+        let last = first + rows;
+        let seen = |ends: &[u32]| ends.iter().any(|&end| end as usize > first);
+        let masked = |ends: &[u32]| ends.iter().any(|&end| (end as usize) < last);
+        let past_row = self.layout.past_row();
+        let past = self.past.ends.chunks(KEY_ROWS).enumerate();
+        let past = past.filter(|(_, ends)| seen(ends));
+        let past = past.map(|(i, ends)| KeyTile {
+            rows: &self.past.rows[i * KEY_ROWS * past_row..],
+            row: past_row,
+            keys_at: 0,
+            values_at: kv_heads * head_dim,
+            first: None,
+            ends,
+            masked: masked(ends),
+        });
+        let row = self.layout.row();
+        let own = self.ends[root..last].chunks(KEY_ROWS).enumerate();
+        let own = own.filter(|(_, ends)| seen(ends));
+        let own = own.map(|(i, ends)| KeyTile {
+            rows: &self.qkv[(root + i * KEY_ROWS) * row..],
+            row,
+            keys_at: heads * head_dim,
+            values_at: (heads + kv_heads) * head_dim,
+            first: Some(root + i * KEY_ROWS),
+            ends,
+            masked: masked(ends),
+        });
+        past.chain(own).collect()
+    }
+
+    /// One head of a tile of queries; the logarithms of the softmax's denominators.
+    fn attend_rows(
+        &self,
+        tiles: &[KeyTile<'_, T>],
+        first: usize,
+        head: usize,
+        scores: &mut [T],
+        target: &mut [T],
+    ) -> Vec<T> {
+        let HeadLayout {
+            heads,
+            kv_heads,
+            head_dim,
+        } = self.layout;
+        let out_row = heads * head_dim;
+        let rows = target.len() / out_row;
+        let kv_head = head / (heads / kv_heads);
+        let queries = part(self.qkv, self.layout, head, first, rows);
+        let scale = T::of(1.0 / (head_dim as f64).sqrt());
+        let hidden = T::of(f64::NEG_INFINITY);
+        let mut maxima = [hidden; QUERY_ROWS];
+        let mut totals = [T::default(); QUERY_ROWS];
+        let values = |i: usize| i * out_row + head * head_dim..i * out_row + (head + 1) * head_dim;
+        for i in 0..rows {
+            target[values(i)].fill(T::default());
+        }
+        for tile in tiles {
+            let keys = tile.ends.len();
+            let weights = &mut scores[..rows * keys];
+            matmul(
+                MatMut::from_row_major_slice_mut(weights, rows, keys),
+                Accum::Replace,
+                queries,
+                tile.part(tile.keys_at + kv_head * head_dim, head_dim)
+                    .transpose(),
+                scale,
+                Par::Seq,
+            );
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (i, weights) in weights.chunks_exact_mut(keys).enumerate() {
+                        let query = first + i;
+                        let before = tile
+                            .first
+                            .map_or(keys, |key| (query + 1).saturating_sub(key).min(keys));
+                        let (seen, after) = weights.split_at_mut(before);
+                        after.fill(T::default());
+                        if tile.masked {
+                            for (x, &end) in seen.iter_mut().zip(tile.ends) {
+                                *x = if end > query as u32 { *x } else { hidden };
+                            }
+                        }
+                        let max = maximum(seen);
+                        let max = if maxima[i] > max { maxima[i] } else { max };
+                        if max == hidden {
+                            seen.fill(T::default());
+                            continue;
+                        }
+                        let shrink = (maxima[i] - max).exp();
+                        maxima[i] = max;
+                        totals[i] = totals[i] * shrink + exp_shifted(seen, max);
+                        target[values(i)].iter_mut().for_each(|x| *x *= shrink);
                     }
-                    let shrink = (maxima[i] - max).exp();
-                    maxima[i] = max;
-                    totals[i] = totals[i] * shrink + exp_shifted(seen, max);
-                    target[values(i)].iter_mut().for_each(|x| *x *= shrink);
-                }
-            },
-        );
-        matmul(
-            columns_mut(target, out_row, head_dim, head, 0, rows),
-            Accum::Add,
-            MatRef::from_row_major_slice(tile, rows, keys),
-            part(window, layout, heads + kv_heads + kv_head, key, keys),
-            T::of(1.0),
-            Par::Seq,
-        );
+                },
+            );
+            matmul(
+                columns_mut(target, out_row, head_dim, head, 0, rows),
+                Accum::Add,
+                MatRef::from_row_major_slice(weights, rows, keys),
+                tile.part(tile.values_at + kv_head * head_dim, head_dim),
+                T::of(1.0),
+                Par::Seq,
+            );
+        }
+        for (i, &total) in totals.iter().enumerate().take(rows) {
+            target[values(i)].iter_mut().for_each(|x| *x /= total);
+        }
+        let log_total = |(max, total): (&T, &T)| *max + T::of(total.to_f64().ln());
+        let rows = maxima.iter().zip(&totals).take(rows);
+        rows.map(log_total).collect()
     }
-    for (i, &total) in totals.iter().enumerate().take(rows) {
-        target[values(i)].iter_mut().for_each(|x| *x /= total);
-    }
-    let log_total = |(max, total): (&T, &T)| *max + T::of(total.to_f64().ln());
-    let rows = maxima.iter().zip(&totals).take(rows);
-    rows.map(log_total).collect()
 }
 
 /// What the forward pass left and what comes from behind: a row a token each.
@@ -398,7 +525,8 @@ mod tests {
             })
             .collect();
         let mut out = vec![f32::NAN; tokens * layout.heads * layout.head_dim];
-        attend(&qkv, &windows, layout, &mut out, None);
+        let ends = ends_of_windows(&windows);
+        attend(&qkv, &ends, Past::NONE, layout, &mut out, None);
         for (a, b) in out.iter().zip(reference(&qkv, &windows, layout)) {
             assert!((f64::from(*a) - b).abs() < 2e-5, "{a} {b}");
         }

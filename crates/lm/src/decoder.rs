@@ -1,10 +1,11 @@
 //! The forward pass: all layers' states of the positions asked for, in one go.
 
-use lawvere_core::linalg::matmul;
-use lawvere_core::{RowMatrix, ShapeError};
+use faer::Accum;
+use lawvere_core::vector::{Real, vectorised};
+use lawvere_core::{PackedMatrix, PackedRows, RowMatrix};
 use rayon::prelude::*;
 
-use crate::attention::{HeadLayout, attend};
+use crate::attention::HeadLayout;
 use crate::config::DecoderConfig;
 use crate::weights::{Block, Weights};
 
@@ -12,17 +13,66 @@ use crate::weights::{Block, Weights};
 pub(crate) struct Decoder {
     pub config: DecoderConfig,
     pub weights: Weights,
-    /// Cosines and sines of every position and half-dimension, made once for the longest window read.
+    /// The head laid out for products.
+    pub head: PackedMatrix,
+    /// The angle of each half-dimension at position 1.
     inverse_frequencies: Vec<f32>,
 }
 
-/// Token sequences taken through the decoder side by side, and the rows of them to keep.
-pub(crate) struct Batch {
-    pub tokens: Vec<u32>,
-    /// Lengths of the sequences.
-    pub windows: Vec<usize>,
-    /// Increasing indices into `tokens`.
-    pub keep: Vec<usize>,
+/// What attention has in mind: which earlier tokens each token sees.
+pub(crate) trait Memory {
+    /// Writes to `out` (heads x head_dim values a token) what the tokens attend to, and keeps of their
+    /// keys and values what later tokens will ask for. `qkv` has a row a token, rotated already (see
+    /// [`HeadLayout`]).
+    fn attend(&mut self, layer: usize, qkv: &[f32], out: &mut [f32]);
+}
+
+/// Tokens to take through the decoder together.
+pub(crate) struct Tokens<'a> {
+    pub tokens: &'a [u32],
+    /// Their places in their texts.
+    pub positions: &'a [u32],
+    /// Increasing indices of those whose states are wanted.
+    pub keep: &'a [usize],
+}
+
+/// The matrices that a pass fills; kept from one pass to the next.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    x: RowMatrix<f32>,
+    rows: PackedRows,
+    qkv: RowMatrix<f32>,
+    attended: RowMatrix<f32>,
+    gate_up: RowMatrix<f32>,
+    /// For each token the cosines, then the sines, of its angles.
+    rotations: RowMatrix<f32>,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        let empty = || RowMatrix::zeros(0, 0);
+        Self {
+            x: empty(),
+            rows: PackedRows::new(),
+            qkv: empty(),
+            attended: empty(),
+            gate_up: empty(),
+            rotations: empty(),
+        }
+    }
+}
+
+impl Workspace {
+    fn fit(&mut self, count: usize, config: &DecoderConfig, layout: HeadLayout) {
+        if self.x.nrows() == count {
+            return;
+        }
+        self.x = RowMatrix::zeros(count, config.hidden_size);
+        self.qkv = RowMatrix::zeros(count, layout.row());
+        self.attended = RowMatrix::zeros(count, config.heads * config.head_dim);
+        self.gate_up = RowMatrix::zeros(count, 2 * config.feed_forward_size);
+        self.rotations = RowMatrix::zeros(count, config.head_dim);
+    }
 }
 
 impl Decoder {
@@ -31,9 +81,12 @@ impl Decoder {
         let inverse_frequencies = (0..d / 2)
             .map(|i| 1.0 / config.rope_theta.powf((2 * i) as f32 / d as f32))
             .collect();
+        let head = weights.head.as_ref().unwrap_or(&weights.embedding);
+        let head = PackedMatrix::new(head.view());
         Self {
             config,
             weights,
+            head,
             inverse_frequencies,
         }
     }
@@ -45,165 +98,135 @@ impl Decoder {
             .unwrap_or(&self.weights.embedding)
     }
 
+    pub fn layout(&self) -> HeadLayout {
+        HeadLayout {
+            heads: self.config.heads,
+            kv_heads: self.config.kv_heads,
+            head_dim: self.config.head_dim,
+        }
+    }
+
     /// Hands the kept rows of every layer in `wanted` (increasing; 0 embeddings, `layers` the
     /// head's input) to `take`, in that order. Blocks after the last wanted one are not computed.
     pub fn forward(
         &self,
-        batch: &Batch,
+        workspace: &mut Workspace,
+        tokens: &Tokens<'_>,
+        memory: &mut dyn Memory,
         wanted: &[usize],
         mut take: impl FnMut(usize, RowMatrix<f32>),
-    ) -> Result<(), ShapeError> {
-        let config = &self.config;
-        let (count, d) = (batch.tokens.len(), config.hidden_size);
-        let mut x = RowMatrix::zeros(count, d);
-        for (i, &token) in batch.tokens.iter().enumerate() {
-            x.row_mut(i)
-                .copy_from_slice(self.weights.embedding.row(token as usize));
+    ) {
+        let (config, layout) = (&self.config, self.layout());
+        workspace.fit(tokens.tokens.len(), config, layout);
+        for (i, &token) in tokens.tokens.iter().enumerate() {
+            let embedding = self.weights.embedding.row(token as usize);
+            workspace.x.row_mut(i).copy_from_slice(embedding);
         }
-        let layout = HeadLayout {
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
-        };
-        let longest = batch.windows.iter().copied().max().unwrap_or(0);
-        let rotations = self.rotations(longest);
-        let positions: Vec<usize> = batch.windows.iter().flat_map(|&length| 0..length).collect();
-        let mut scratch = Scratch {
-            normed: RowMatrix::zeros(count, d),
-            qkv: RowMatrix::zeros(count, layout.row()),
-            attended: RowMatrix::zeros(count, config.heads * config.head_dim),
-            gate_up: RowMatrix::zeros(count, 2 * config.feed_forward_size),
-            gated: RowMatrix::zeros(count, config.feed_forward_size),
-        };
+        self.rotations(tokens.positions, &mut workspace.rotations);
+        let mut done = 0;
         for &layer in wanted {
-            let done = wanted
-                .iter()
-                .take_while(|&&l| l < layer)
-                .last()
-                .copied()
-                .unwrap_or(0);
-            for block in &self.weights.blocks[done..layer] {
-                self.block(
-                    block,
-                    layout,
-                    batch,
-                    &positions,
-                    &rotations,
-                    &mut x,
-                    &mut scratch,
-                )?;
+            for (index, block) in self.weights.blocks.iter().enumerate() {
+                if (done..layer).contains(&index) {
+                    block.forward(layout, workspace, |qkv, out| memory.attend(index, qkv, out));
+                }
             }
-            let mut kept = RowMatrix::zeros(batch.keep.len(), d);
-            for (i, &row) in batch.keep.iter().enumerate() {
-                kept.row_mut(i).copy_from_slice(x.row(row));
-            }
-            if layer == config.layers {
-                self.weights.final_norm.apply(&mut kept)?;
+            done = layer;
+            let mut kept = RowMatrix::zeros(tokens.keep.len(), config.hidden_size);
+            for (i, &row) in tokens.keep.iter().enumerate() {
+                let state = workspace.x.row(row);
+                if layer == config.layers {
+                    self.weights.final_norm.normalise(state, kept.row_mut(i));
+                } else {
+                    kept.row_mut(i).copy_from_slice(state);
+                }
             }
             take(layer, kept);
         }
-        Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn block(
+    fn rotations(&self, positions: &[u32], rotations: &mut RowMatrix<f32>) {
+        let half = self.inverse_frequencies.len();
+        for (row, &position) in rotations
+            .data_mut()
+            .chunks_exact_mut(2 * half)
+            .zip(positions)
+        {
+            let (cosines, sines) = row.split_at_mut(half);
+            let angles = self.inverse_frequencies.iter().map(|f| position as f32 * f);
+            for ((c, s), angle) in cosines.iter_mut().zip(sines).zip(angles) {
+                (*s, *c) = angle.sin_cos();
+            }
+        }
+    }
+}
+
+impl Block {
+    fn forward(
         &self,
-        block: &Block,
         layout: HeadLayout,
-        batch: &Batch,
-        positions: &[usize],
-        rotations: &[(f32, f32)],
-        x: &mut RowMatrix<f32>,
-        scratch: &mut Scratch,
-    ) -> Result<(), ShapeError> {
-        let Scratch {
-            normed,
+        workspace: &mut Workspace,
+        attend: impl FnOnce(&[f32], &mut [f32]),
+    ) {
+        let Workspace {
+            x,
+            rows,
             qkv,
             attended,
             gate_up,
-            gated,
-        } = scratch;
-        normed.data_mut().copy_from_slice(x.data());
-        block.attention_norm.apply(normed)?;
-        matmul(qkv.view_mut(), normed.view(), block.qkv.view().transpose());
-        let half = layout.head_dim / 2;
+            rotations,
+        } = workspace;
+        let (count, d) = (x.nrows(), x.ncols());
+        rows.fill(count, d, |i, out| {
+            self.attention_norm.normalise(x.row(i), out);
+        });
+        self.qkv.multiply(rows, qkv, Accum::Replace);
         qkv.data_mut()
             .par_chunks_mut(layout.row())
-            .zip(positions)
-            .for_each(|(row, &position)| {
-                let angles = &rotations[position * half..(position + 1) * half];
-                let rotated = (layout.heads + layout.kv_heads) * layout.head_dim;
-                for head in row[..rotated].chunks_exact_mut(layout.head_dim) {
-                    let (first, second) = head.split_at_mut(half);
-                    for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(angles) {
-                        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
-                    }
-                }
-            });
-        attend(
-            qkv.data(),
-            &batch.windows,
-            layout,
-            attended.data_mut(),
-            None,
-        );
-        matmul(
-            normed.view_mut(),
-            attended.view(),
-            block.attention_output.view().transpose(),
-        );
-        add(x, normed);
-        normed.data_mut().copy_from_slice(x.data());
-        block.feed_forward_norm.apply(normed)?;
-        matmul(
-            gate_up.view_mut(),
-            normed.view(),
-            block.gate_up.view().transpose(),
-        );
-        let width = gated.ncols();
-        gated
-            .data_mut()
-            .par_chunks_mut(width)
-            .zip(gate_up.data().par_chunks(2 * width))
-            .for_each(|(out, both)| {
-                let (gate, up) = both.split_at(width);
-                for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
-                    *out = g / (1.0 + (-g).exp()) * u;
-                }
-            });
-        matmul(
-            normed.view_mut(),
-            gated.view(),
-            block.down.view().transpose(),
-        );
-        add(x, normed);
-        Ok(())
-    }
-
-    /// Cosine and sine of every position below `length` at every frequency.
-    fn rotations(&self, length: usize) -> Vec<(f32, f32)> {
-        (0..length)
-            .flat_map(|position| {
-                self.inverse_frequencies.iter().map(move |f| {
-                    let angle = position as f32 * f;
-                    (angle.cos(), angle.sin())
-                })
-            })
-            .collect()
+            .with_min_len(64)
+            .enumerate()
+            .for_each(|(i, row)| rotate(row, rotations.row(i), layout));
+        attend(qkv.data(), attended.data_mut());
+        rows.copy(attended);
+        self.attention_output.multiply(rows, x, Accum::Add);
+        rows.fill(count, d, |i, out| {
+            self.feed_forward_norm.normalise(x.row(i), out);
+        });
+        self.gate_up.multiply(rows, gate_up, Accum::Replace);
+        let width = gate_up.ncols() / 2;
+        rows.fill(count, width, |i, out| {
+            let (gate, up) = gate_up.row(i).split_at(width);
+            gated(gate, up, out);
+        });
+        self.down.multiply(rows, x, Accum::Add);
     }
 }
 
-struct Scratch {
-    normed: RowMatrix<f32>,
-    qkv: RowMatrix<f32>,
-    attended: RowMatrix<f32>,
-    gate_up: RowMatrix<f32>,
-    gated: RowMatrix<f32>,
+/// Turns the queries and keys of a row by its token's angles.
+fn rotate(row: &mut [f32], rotation: &[f32], layout: HeadLayout) {
+    let half = layout.head_dim / 2;
+    let rotated = (layout.heads + layout.kv_heads) * layout.head_dim;
+    let (cosines, sines) = rotation.split_at(half);
+    vectorised(
+        #[inline(always)]
+        || {
+            for head in row[..rotated].chunks_exact_mut(2 * half) {
+                let (first, second) = head.split_at_mut(half);
+                for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cosines).zip(sines) {
+                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                }
+            }
+        },
+    );
 }
 
-fn add(x: &mut RowMatrix<f32>, delta: &RowMatrix<f32>) {
-    x.data_mut()
-        .iter_mut()
-        .zip(delta.data())
-        .for_each(|(x, d)| *x += d);
+/// `silu(gate) * up`.
+fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((out, &g), u) in out.iter_mut().zip(gate).zip(up) {
+                *out = g / (1.0 + Real::exp(-g)) * u;
+            }
+        },
+    );
 }

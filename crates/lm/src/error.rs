@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use lawvere_core::KernelError;
 use lawvere_token::TokenError;
 use thiserror::Error;
 
@@ -26,6 +27,10 @@ pub enum LmError {
         tokenizer: usize,
         model: usize,
     },
+    #[error("{0}")]
+    Argument(String),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     #[error("training: {0}")]
     Training(String),
     #[error(

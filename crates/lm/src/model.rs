@@ -1,6 +1,7 @@
 //! A language model as a Markov kernel that factors through its states.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use lawvere_core::{
@@ -10,8 +11,9 @@ use lawvere_core::{
 use lawvere_token::gguf::Gguf;
 use lawvere_token::{Tokenizer, sha256_of_file};
 
-use crate::decoder::{Batch, Decoder};
+use crate::decoder::{Decoder, Tokens, Workspace};
 use crate::error::LmError;
+use crate::forest::{PrefixForest, WayMemory};
 use crate::gguf::GgufTensors;
 use crate::safetensors::SafetensorsFiles;
 use crate::train::{Architecture, Input, Parameters};
@@ -50,8 +52,10 @@ enum Network {
     },
 }
 
-/// Sequences are taken through the decoder side by side until they hold this many tokens.
+/// Tokens taken through a network together.
 const TOKENS_AT_ONCE: usize = 1024;
+/// Rows whose states are held while their laws are handed out.
+const ROWS_AT_ONCE: usize = 8192;
 
 impl LanguageModel {
     /// Opens a `.gguf` file or a Hugging Face checkpoint folder. Weights become float32: 4 bytes a
@@ -225,27 +229,93 @@ impl LanguageModel {
         self.architecture.parameters() - embedding - head
     }
 
-    /// Hands the states of every position, batch after batch, to `take`: the index of the first
-    /// row, the layer, the states. Layers increase.
-    fn for_each_batch(
+    /// What is wrong with `contexts` for this model, if anything.
+    pub(crate) fn check(&self, contexts: &ContextBatch) -> Result<(), KernelError> {
+        let (vocab_size, limit) = (self.vocab_size(), self.context_length());
+        let bos = usize::from(self.bos().is_some());
+        for (index, window) in contexts.windows().enumerate() {
+            // Tokens after the last position asked for cannot change what is read there.
+            let read = window.positions.last().map_or(0, |&p| p as usize);
+            let length = read + bos;
+            if length > limit {
+                return Err(KernelError::WindowExceeded {
+                    window: index,
+                    length,
+                    limit,
+                });
+            }
+            let mut tokens = window.tokens[..read].iter();
+            if let Some(&token) = tokens.find(|&&t| t as usize >= vocab_size) {
+                return Err(KernelError::TokenOutOfRange {
+                    window: index,
+                    token,
+                    vocab_size,
+                });
+            }
+            if bos == 0 && window.positions.first() == Some(&0) {
+                return Err(KernelError::EmptyContext { window: index });
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the states of the rows of `windows` to `take`, stretch after stretch: which rows, the
+    /// layer, the states. Layers increase within a stretch. Returns the number of tokens forwarded.
+    ///
+    /// In a decoder each distinct prefix of the windows goes through once.
+    pub(crate) fn for_each_stretch<E: From<KernelError>>(
         &self,
         contexts: &ContextBatch,
+        windows: Range<usize>,
         layers: &[usize],
-        mut take: impl FnMut(usize, usize, RowMatrix<f32>) -> Result<(), KernelError>,
-    ) -> Result<(), KernelError> {
-        let mut first = 0;
-        for batch in self.batches(contexts)? {
-            match &self.network {
-                Network::Decoder(decoder) => {
+        mut take: impl FnMut(&StretchRows, usize, RowMatrix<f32>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        self.check(contexts)?;
+        match &self.network {
+            Network::Decoder(decoder) => {
+                let forest = PrefixForest::new(contexts, windows, self.bos());
+                let mut order: Vec<u32> = (0..forest.rows.len() as u32).collect();
+                order.sort_unstable_by_key(|&row| (forest.rows[row as usize], row));
+                let mut memory = WayMemory::new(decoder.config.layers, decoder.layout());
+                let mut workspace = Workspace::default();
+                let mut left = order.as_slice();
+                for first in (0..forest.len()).step_by(TOKENS_AT_ONCE) {
+                    let nodes = first..forest.len().min(first + TOKENS_AT_ONCE);
+                    let node = |row: &u32| forest.rows[*row as usize] as usize;
+                    let (here, rest) =
+                        left.split_at(left.partition_point(|row| node(row) < nodes.end));
+                    left = rest;
+                    let mut rows = StretchRows::default();
+                    let mut keep = Vec::new();
+                    for same in here.chunk_by(|a, b| node(a) == node(b)) {
+                        keep.push(node(&same[0]) - first);
+                        rows.push(same.iter().map(|&row| row as usize));
+                    }
+                    memory.advance(&forest, &nodes);
+                    let tokens = Tokens {
+                        tokens: &forest.tokens[nodes.clone()],
+                        positions: &forest.positions[nodes],
+                        keep: &keep,
+                    };
                     let mut taken = Ok(());
-                    decoder.forward(&batch, layers, |layer, states| {
-                        if taken.is_ok() {
-                            taken = take(first, layer, states);
-                        }
-                    })?;
+                    decoder.forward(
+                        &mut workspace,
+                        &tokens,
+                        &mut memory,
+                        layers,
+                        |layer, states| {
+                            if taken.is_ok() {
+                                taken = take(&rows, layer, states);
+                            }
+                        },
+                    );
                     taken?;
                 }
-                Network::Small { parameters, .. } => {
+                Ok(forest.len())
+            }
+            Network::Small { parameters, .. } => {
+                let mut forwarded = 0;
+                for batch in small_batches(contexts, windows) {
                     let mut network = self.architecture.network::<f32>();
                     let input = Input {
                         tokens: &batch.tokens,
@@ -256,65 +326,82 @@ impl LanguageModel {
                     let kept = RowMatrix::from_fn(batch.keep.len(), states.ncols(), |i, k| {
                         states.get(batch.keep[i], k)
                     });
-                    take(first, 0, kept)?;
+                    let mut rows = StretchRows::default();
+                    (0..batch.keep.len()).for_each(|i| rows.push([batch.first_row + i]));
+                    take(&rows, 0, kept)?;
+                    forwarded += batch.tokens.len();
                 }
+                Ok(forwarded)
             }
-            first += batch.keep.len();
         }
-        Ok(())
     }
 
-    fn batches(&self, contexts: &ContextBatch) -> Result<Vec<Batch>, KernelError> {
-        let (vocab_size, limit) = (self.vocab_size(), self.context_length());
-        let bos_token = self.bos();
-        let bos = usize::from(bos_token.is_some());
-        let mut batches: Vec<Batch> = Vec::new();
-        for (index, window) in contexts.windows().enumerate() {
-            // Tokens after the last position asked for cannot change what is read there.
-            let read = window.positions.last().map_or(0, |&p| p as usize);
-            let tokens = &window.tokens[..read];
-            let length = read + bos;
-            if length > limit {
-                return Err(KernelError::WindowExceeded {
-                    window: index,
-                    length,
-                    limit,
-                });
-            }
-            if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocab_size) {
-                return Err(KernelError::TokenOutOfRange {
-                    window: index,
-                    token,
-                    vocab_size,
-                });
-            }
-            if bos == 0 && window.positions.first() == Some(&0) {
-                return Err(KernelError::EmptyContext { window: index });
-            }
-            if window.positions.is_empty() {
-                continue;
-            }
-            let full = |b: &Batch| b.tokens.len() + length > TOKENS_AT_ONCE;
-            if batches.last().is_none_or(full) {
-                batches.push(Batch {
-                    tokens: Vec::new(),
-                    windows: Vec::new(),
-                    keep: Vec::new(),
-                });
-            }
-            let Some(batch) = batches.last_mut() else {
-                continue;
-            };
-            let start = batch.tokens.len() + bos;
-            batch.tokens.extend(bos_token);
+    pub(crate) fn decoder(&self) -> Option<&Decoder> {
+        match &self.network {
+            Network::Decoder(decoder) => Some(decoder),
+            Network::Small { .. } => None,
+        }
+    }
+}
+
+/// Which rows of an answer each state of a stretch is for.
+#[derive(Debug, Default)]
+pub(crate) struct StretchRows {
+    rows: Vec<usize>,
+    ends: Vec<usize>,
+}
+
+impl StretchRows {
+    fn push(&mut self, rows: impl IntoIterator<Item = usize>) {
+        self.rows.extend(rows);
+        self.ends.push(self.rows.len());
+    }
+
+    /// For each state its rows, counted from the first of the windows.
+    pub fn iter(&self) -> impl Iterator<Item = &[usize]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(start, &end)| &self.rows[start..end])
+    }
+}
+
+/// Windows side by side, for a network that shares nothing between them.
+#[derive(Default)]
+struct SmallBatch {
+    tokens: Vec<u32>,
+    windows: Vec<usize>,
+    keep: Vec<usize>,
+    first_row: usize,
+}
+
+fn small_batches(contexts: &ContextBatch, windows: Range<usize>) -> Vec<SmallBatch> {
+    let mut batches: Vec<SmallBatch> = Vec::new();
+    let mut row = 0;
+    for window in windows.map(|i| contexts.window(i)) {
+        let Some(&read) = window.positions.last() else {
+            continue;
+        };
+        let tokens = &window.tokens[..read as usize];
+        let full = |b: &SmallBatch| b.tokens.len() + tokens.len() > TOKENS_AT_ONCE;
+        if batches.last().is_none_or(full) {
+            batches.push(SmallBatch {
+                first_row: row,
+                ..SmallBatch::default()
+            });
+        }
+        if let Some(batch) = batches.last_mut() {
+            let start = batch.tokens.len();
             batch.tokens.extend_from_slice(tokens);
-            batch.windows.push(length);
+            batch.windows.push(tokens.len());
+            let positions = window.positions.iter();
             batch
                 .keep
-                .extend(window.positions.iter().map(|&p| start + p as usize - 1));
+                .extend(positions.map(|&p| start + p as usize - 1));
         }
-        Ok(batches)
+        row += window.positions.len();
     }
+    batches
 }
 
 fn file_name(path: &Path) -> String {
@@ -333,14 +420,35 @@ impl NextToken for LanguageModel {
         contexts: &ContextBatch,
         visit: &mut dyn FnMut(usize, LogProbs) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
-        let last = self.last_layer().0;
-        self.for_each_batch(contexts, &[last], |first, _, states| {
+        let (last, d) = (self.last_layer().0, self.hidden_size());
+        let mut first_row = 0;
+        let mut start = 0;
+        while start < contexts.len() {
+            // Stretches come as prefixes are shared, laws go out in order: in between, the states of
+            // some thousand rows are held.
+            let (mut end, mut rows) = (start, 0);
+            while end < contexts.len() && (end == start || rows < ROWS_AT_ONCE) {
+                rows += contexts.window(end).positions.len();
+                end += 1;
+            }
+            let mut states = RowMatrix::zeros(rows, d);
+            self.for_each_stretch(contexts, start..end, &[last], |rows, _, kept| {
+                for (i, rows) in rows.iter().enumerate() {
+                    for &row in rows {
+                        states.row_mut(row).copy_from_slice(kept.row(i));
+                    }
+                }
+                Ok::<(), KernelError>(())
+            })?;
             self.head()
                 .for_each_log_prob_block::<KernelError>(&states, |block| {
                     let log_probs = LogProbs::Dense(block.log_probs.clone());
-                    visit(first + block.first_row, log_probs)
-                })
-        })
+                    visit(first_row + block.first_row, log_probs)
+                })?;
+            first_row += rows;
+            start = end;
+        }
+        Ok(())
     }
 }
 
@@ -373,12 +481,15 @@ impl Factored for LanguageModel {
             .iter()
             .map(|_| RowMatrix::zeros(contexts.rows(), d))
             .collect();
-        self.for_each_batch(contexts, &wanted, |first, layer, kept| {
+        self.for_each_stretch(contexts, 0..contexts.len(), &wanted, |rows, layer, kept| {
             for (slot, _) in states.iter_mut().zip(layers).filter(|(_, l)| l.0 == layer) {
-                let rows = first * d..(first + kept.nrows()) * d;
-                slot.data_mut()[rows].copy_from_slice(kept.data());
+                for (i, rows) in rows.iter().enumerate() {
+                    for &row in rows {
+                        slot.row_mut(row).copy_from_slice(kept.row(i));
+                    }
+                }
             }
-            Ok(())
+            Ok::<(), KernelError>(())
         })?;
         Ok(states)
     }
@@ -391,6 +502,7 @@ impl Factored for LanguageModel {
             },
             bias: None,
             soft_cap: None,
+            packed: self.decoder().map(|decoder| &decoder.head),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The decoder's weights and how they are taken out of a checkpoint, whatever its format.
 
-use lawvere_core::{ReadoutNorm, RowMatrix};
+use lawvere_core::{PackedMatrix, ReadoutNorm, RowMatrix};
 
 use crate::config::DecoderConfig;
 use crate::error::LmError;
@@ -31,15 +31,16 @@ pub(crate) enum Role {
     Down(usize),
 }
 
-/// One block: query, key and value in one matrix, gate and up in one, so that each is one product.
+/// One block: query, key and value in one matrix, gate and up in one, so that each is one product;
+/// all laid out for it.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub attention_norm: ReadoutNorm,
-    pub qkv: RowMatrix<f32>,
-    pub attention_output: RowMatrix<f32>,
+    pub qkv: PackedMatrix,
+    pub attention_output: PackedMatrix,
     pub feed_forward_norm: ReadoutNorm,
-    pub gate_up: RowMatrix<f32>,
-    pub down: RowMatrix<f32>,
+    pub gate_up: PackedMatrix,
+    pub down: PackedMatrix,
 }
 
 #[derive(Debug)]
@@ -65,11 +66,11 @@ impl Weights {
                 let parts = [Role::Query(i), Role::Key(i), Role::Value(i)];
                 Ok(Block {
                     attention_norm: norm(&mut source, Role::AttentionNorm(i), config)?,
-                    qkv: matrix(&mut source, &parts, &[q, kv, kv], d)?,
-                    attention_output: matrix(&mut source, &[Role::AttentionOutput(i)], &[d], q)?,
+                    qkv: packed(&mut source, &parts, &[q, kv, kv], d)?,
+                    attention_output: packed(&mut source, &[Role::AttentionOutput(i)], &[d], q)?,
                     feed_forward_norm: norm(&mut source, Role::FeedForwardNorm(i), config)?,
-                    gate_up: matrix(&mut source, &[Role::Gate(i), Role::Up(i)], &[ff, ff], d)?,
-                    down: matrix(&mut source, &[Role::Down(i)], &[d], ff)?,
+                    gate_up: packed(&mut source, &[Role::Gate(i), Role::Up(i)], &[ff, ff], d)?,
+                    down: packed(&mut source, &[Role::Down(i)], &[d], ff)?,
                 })
             })
             .collect::<Result<_, LmError>>()?;
@@ -99,6 +100,16 @@ fn norm(
         weight,
         eps: config.norm_eps,
     })
+}
+
+fn packed(
+    source: &mut impl TensorSource,
+    roles: &[Role],
+    rows: &[usize],
+    columns: usize,
+) -> Result<PackedMatrix, LmError> {
+    let matrix = matrix(source, roles, rows, columns)?;
+    Ok(PackedMatrix::new(matrix.view()))
 }
 
 /// The tensors of `roles` one below the other.

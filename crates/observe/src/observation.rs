@@ -173,6 +173,7 @@ impl Head {
             weight: self.weight.view(),
             bias: self.bias.as_deref(),
             soft_cap: self.soft_cap,
+            packed: None,
         }
     }
 }

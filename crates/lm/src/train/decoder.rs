@@ -4,7 +4,7 @@ use lawvere_core::RowMatrix;
 use lawvere_core::vector::{Real, vectorised};
 use rayon::prelude::*;
 
-use crate::attention::{Attended, HeadLayout, attend, attend_gradient};
+use crate::attention::{Attended, HeadLayout, Past, attend, attend_gradient, ends_of_windows};
 use crate::config::DecoderConfig;
 use crate::safetensors::name;
 use crate::train::layers::{
@@ -225,6 +225,7 @@ impl<T: Real> Network<T> for TrainedDecoder<T> {
         if self.scratch.rotations.len() < longest * self.config.head_dim / 2 {
             self.scratch.rotations = self.rotations(longest);
         }
+        let ends = ends_of_windows(input.windows);
         reshape(&mut self.last, rows, d);
         embed(&mut self.last, tensor(0), input.tokens);
         let projected = kept(&mut self.scratch.narrow, rows, d);
@@ -251,7 +252,8 @@ impl<T: Real> Network<T> for TrainedDecoder<T> {
             rotate(&mut tape.qkv, &positions, rotations, layout, T::of(1.0));
             attend(
                 tape.qkv.data(),
-                input.windows,
+                &ends,
+                Past::NONE,
                 layout,
                 tape.attended.data_mut(),
                 Some(tape.log_totals.data_mut()),
