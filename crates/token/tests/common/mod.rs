@@ -1,6 +1,7 @@
 //! Writes small GGUF files, as right or as wrong as a test wants them.
 #![allow(dead_code)]
 
+pub const U8: u32 = 0;
 pub const U32: u32 = 4;
 pub const I32: u32 = 5;
 pub const BOOL: u32 = 7;
