@@ -41,8 +41,11 @@ impl DecoderConfig {
             ("context length", self.context_length),
         ];
         // Beyond 2^24 no real size lies; below it no product of four sizes' pairs overflows.
-        if let Some((what, size)) = sizes.iter().find(|(_, s)| *s == 0 || *s > 1 << 24) {
-            return Some(format!("the {what} is {size}"));
+        let largest = 1 << 24;
+        if let Some((what, size)) = sizes.iter().find(|(_, s)| *s == 0 || *s > largest) {
+            return Some(format!(
+                "the {what} is {size}; it should be from 1 to {largest}"
+            ));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Some(format!(

@@ -6,6 +6,7 @@ use candle_core::Device;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use lawvere_token::gguf::Gguf;
+use lawvere_token::gguf_bos;
 
 use crate::config::{DecoderConfig, SUPPORTED};
 use crate::error::LmError;
@@ -37,6 +38,12 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
     let heads = required("llama.attention.head_count")?;
     let head_dim = match gguf.integer("llama.attention.key_length")? {
         Some(length) => length as usize,
+        None if heads > 0 && !hidden_size.is_multiple_of(heads) => {
+            return Err(LmError::checkpoint(
+                gguf.path(),
+                format!("the hidden size {hidden_size} cannot be shared among {heads} heads"),
+            ));
+        }
         None => hidden_size.checked_div(heads).unwrap_or(0),
     };
     let rotated = gguf.integer("llama.rope.dimension_count")?;
@@ -48,9 +55,6 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
             ),
         ));
     }
-    let bos = gguf.integer("tokenizer.ggml.bos_token_id")?;
-    // llama.cpp takes a missing add_bos_token as false for byte-level BPE, the tokenizer supported.
-    let adds_bos = gguf.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(false);
     let kv_heads = gguf.integer("llama.attention.head_count_kv")?;
     let config = DecoderConfig {
         vocab_size: gguf.strings("tokenizer.ggml.tokens")?.len(),
@@ -66,7 +70,7 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
             .unwrap_or(1e-5) as f32,
         context_length: required("llama.context_length")?,
         tied_head: !gguf.tensors().contains_key("output.weight"),
-        bos: bos.filter(|_| adds_bos).map(|b| b as u32),
+        bos: gguf_bos(gguf)?,
     };
     match config.problem() {
         Some(problem) => Err(LmError::checkpoint(gguf.path(), problem)),
@@ -78,8 +82,8 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
 pub(crate) fn storage(gguf: &Gguf) -> BTreeMap<String, usize> {
     let mut out = BTreeMap::new();
     for info in gguf.tensors().values() {
-        let name = dtype(info.dtype).map_or_else(|| info.dtype.to_string(), |t| format!("{t:?}"));
-        *out.entry(name.to_uppercase()).or_default() += 1;
+        let name = dtype(info.dtype).map_or_else(|| info.dtype.to_string(), |t| t.0.to_owned());
+        *out.entry(name).or_default() += 1;
     }
     out
 }
@@ -118,9 +122,10 @@ impl TensorSource for GgufTensors<'_> {
                 info.shape
             )));
         }
-        let dtype = dtype(info.dtype).ok_or_else(|| {
+        let (type_name, dtype) = dtype(info.dtype).ok_or_else(|| {
+            let supported = TYPES.map(|(name, ..)| name).join(", ");
             self.error(format!(
-                "the tensor `{name}` has the unsupported ggml type {}",
+                "the tensor `{name}` has the ggml type {}, which is not supported; supported: {supported}",
                 info.dtype
             ))
         })?;
@@ -128,7 +133,7 @@ impl TensorSource for GgufTensors<'_> {
         let row = shape.last().copied().unwrap_or(1);
         if row % dtype.block_size() != 0 {
             return Err(self.error(format!(
-                "the rows of `{name}` hold {row} values, not a multiple of {dtype:?}'s block of {}",
+                "the rows of `{name}` hold {row} values, not a multiple of {type_name}'s block of {}",
                 dtype.block_size()
             )));
         }
@@ -187,22 +192,25 @@ fn name(role: Role) -> String {
     }
 }
 
-/// The ggml types that candle dequantises, by their numbers in the format.
-fn dtype(number: u32) -> Option<GgmlDType> {
-    Some(match number {
-        0 => GgmlDType::F32,
-        1 => GgmlDType::F16,
-        2 => GgmlDType::Q4_0,
-        3 => GgmlDType::Q4_1,
-        6 => GgmlDType::Q5_0,
-        7 => GgmlDType::Q5_1,
-        8 => GgmlDType::Q8_0,
-        10 => GgmlDType::Q2K,
-        11 => GgmlDType::Q3K,
-        12 => GgmlDType::Q4K,
-        13 => GgmlDType::Q5K,
-        14 => GgmlDType::Q6K,
-        30 => GgmlDType::BF16,
-        _ => return None,
-    })
+/// The ggml types that candle dequantises, by their names and numbers in the format. Q8_1 and Q8_K, in
+/// which llama.cpp keeps activations, it can name but not dequantise.
+const TYPES: [(&str, u32, GgmlDType); 13] = [
+    ("F32", 0, GgmlDType::F32),
+    ("F16", 1, GgmlDType::F16),
+    ("BF16", 30, GgmlDType::BF16),
+    ("Q4_0", 2, GgmlDType::Q4_0),
+    ("Q4_1", 3, GgmlDType::Q4_1),
+    ("Q5_0", 6, GgmlDType::Q5_0),
+    ("Q5_1", 7, GgmlDType::Q5_1),
+    ("Q8_0", 8, GgmlDType::Q8_0),
+    ("Q2_K", 10, GgmlDType::Q2K),
+    ("Q3_K", 11, GgmlDType::Q3K),
+    ("Q4_K", 12, GgmlDType::Q4K),
+    ("Q5_K", 13, GgmlDType::Q5K),
+    ("Q6_K", 14, GgmlDType::Q6K),
+];
+
+fn dtype(number: u32) -> Option<(&'static str, GgmlDType)> {
+    let found = TYPES.iter().find(|(_, n, _)| *n == number);
+    found.map(|&(name, _, dtype)| (name, dtype))
 }

@@ -113,10 +113,16 @@ impl Gguf {
     }
 
     fn wrong_type(&self, key: &str, wanted: &str) -> TokenError {
-        let state = if self.metadata.contains_key(key) {
-            "is of another type"
-        } else {
-            "is missing"
+        let state = match self.metadata.get(key) {
+            None => "is missing".into(),
+            Some(Value::Unsigned(x)) => format!("is {x}"),
+            Some(Value::Signed(x)) => format!("is {x}"),
+            Some(Value::Float(x)) => format!("is {x:?}"),
+            Some(Value::Bool(x)) => format!("is {x}"),
+            Some(Value::String(_)) => "is a string".into(),
+            Some(Value::Strings(_)) => "is an array of strings".into(),
+            Some(Value::Numbers(_)) => "is an array of numbers".into(),
+            Some(Value::Nested) => "is an array of arrays".into(),
         };
         self.error(format!("the field `{key}` {state}; it should be {wanted}"))
     }
@@ -143,6 +149,17 @@ impl Gguf {
         }
     }
 
+    /// A field that must be an array of numbers.
+    ///
+    /// # Errors
+    /// A missing field or one of another type.
+    pub fn numbers(&self, key: &str) -> Result<&[f64], TokenError> {
+        match self.metadata.get(key) {
+            Some(Value::Numbers(x)) => Ok(x),
+            _ => Err(self.wrong_type(key, "an array of numbers")),
+        }
+    }
+
     /// A field that must be a whole number; `None` if it is missing.
     ///
     /// # Errors
@@ -152,7 +169,7 @@ impl Gguf {
             None => Ok(None),
             Some(Value::Unsigned(x)) => Ok(Some(*x)),
             Some(Value::Signed(x)) if *x >= 0 => Ok(Some(*x as u64)),
-            Some(_) => Err(self.wrong_type(key, "a whole number")),
+            Some(_) => Err(self.wrong_type(key, "a whole number of at least 0")),
         }
     }
 

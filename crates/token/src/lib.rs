@@ -23,5 +23,6 @@ mod tokenizer;
 
 pub use error::TokenError;
 pub use file::{hex, map_file, sha256_hex, sha256_of_file};
+pub use gguf_tokenizer::gguf_bos;
 pub use memmap2::Mmap;
 pub use tokenizer::Tokenizer;

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use ahash::AHashMap;
+use serde_json::Value;
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -67,7 +68,10 @@ impl Tokenizer {
             what,
         };
         // The parser behind `tokenizers` 0.23 panics on text that is not JSON at all.
-        serde_json::from_str::<serde_json::Value>(text).map_err(|e| wrong(e.to_string()))?;
+        let json: Value = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        if let Some(merge) = misfit(&json["model"]) {
+            return Err(wrong(format!("the merge {merge} makes no token")));
+        }
         text.parse::<HfTokenizer>()
             .map(Self::new)
             .map_err(|e| wrong(e.to_string()))
@@ -227,6 +231,23 @@ impl Tokenizer {
     }
 }
 
+/// The first merge whose two parts together are not in the vocabulary; `tokenizers` 0.23 panics on
+/// some of those.
+fn misfit(model: &Value) -> Option<&Value> {
+    let vocab = model["vocab"].as_object()?;
+    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or("");
+    model["merges"].as_array()?.iter().find(|merge| {
+        let parts = match merge {
+            Value::String(merge) if merge.starts_with("#version") => return false,
+            Value::String(merge) => merge.split_once(' '),
+            _ => merge[0].as_str().zip(merge[1].as_str()),
+        };
+        let whole =
+            parts.and_then(|(left, right)| Some([left, right.get(prefix.len()..)?].concat()));
+        whole.is_none_or(|whole| !vocab.contains_key(&whole))
+    })
+}
+
 fn encode_error(e: &(dyn std::error::Error + Send + Sync)) -> TokenError {
     let what = e.to_string();
     if what.contains("[UNK]") || what.contains("unk") {
@@ -279,7 +300,7 @@ mod tests {
     #[test]
     fn special_tokens_of_a_tokenizer_json_are_text_in_a_corpus() {
         let json = Tokenizer::bytes().unwrap().to_json().unwrap();
-        let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let mut json: Value = serde_json::from_str(&json).unwrap();
         json["added_tokens"] = serde_json::json!([{
             "id": 256, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true
@@ -340,6 +361,22 @@ mod tests {
         for text in ["{}", "{", "", "null", "[1", "{\"model\": \"\\ud800\"}"] {
             assert!(Tokenizer::from_json(text).is_err(), "{text}");
         }
+        let mut json: Value =
+            serde_json::from_str(&Tokenizer::bytes().unwrap().to_json().unwrap()).unwrap();
+        for merge in [
+            serde_json::json!(["\u{100}", "\u{100}"]),
+            "a b".into(),
+            "ab".into(),
+            1.into(),
+        ] {
+            json["model"]["merges"] = serde_json::json!([merge]);
+            let error = Tokenizer::from_json(&json.to_string()).unwrap_err();
+            assert!(error.to_string().contains("makes no token"), "{error}");
+        }
+        json["model"]["vocab"]["ab"] = 256.into();
+        json["model"]["merges"] = serde_json::json!([["a", "b"]]);
+        let merged = Tokenizer::from_json(&json.to_string()).unwrap();
+        assert_eq!(merged.encode("abb").unwrap(), [256, u32::from(b'b')]);
         let missing = Tokenizer::open(Path::new("no/such/tokenizer.json")).unwrap_err();
         assert!(missing.to_string().contains("no/such/tokenizer.json"));
     }
