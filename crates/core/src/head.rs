@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use faer::{Accum, MatRef};
+use faer::MatRef;
 use rayon::prelude::*;
 
 use crate::linalg::matmul;
@@ -157,8 +157,8 @@ impl<'a> HeadRef<'a> {
         let mut out = RowMatrix::zeros(states.nrows(), vocab);
         if let Some(packed) = self.packed {
             let mut rows = PackedRows::new();
-            rows.copy(states);
-            packed.multiply(&rows, &mut out, Accum::Replace);
+            rows.copy(states.nrows(), states.ncols(), states.data());
+            packed.multiply(&rows, out.data_mut());
         } else {
             matmul(out.view_mut(), states.view(), self.weight.transpose());
         }
@@ -166,6 +166,44 @@ impl<'a> HeadRef<'a> {
             .par_chunks_mut(vocab.max(1))
             .for_each(|row| self.finish(row, 0..vocab));
         Ok(out)
+    }
+
+    /// Hands the logits of `states` (rows x d) to `visit`, block after block, in order: the index of
+    /// the first row, and the logits, rows x vocabulary, which `visit` may change.
+    ///
+    /// Cost: one product of rows x d x vocabulary; memory: a block of 256 rows.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; whatever `visit` returns.
+    pub fn for_each_logit_block<E: From<ShapeError>>(
+        &self,
+        states: &RowMatrix<f32>,
+        mut visit: impl FnMut(usize, &mut RowMatrix<f32>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.check(states)?;
+        self.with_packed(|packed| {
+            let vocab = self.vocab_size();
+            let mut logits = RowMatrix::zeros(0, 0);
+            let mut rows = PackedRows::new();
+            for first_row in (0..states.nrows()).step_by(BLOCK_ROWS) {
+                let count = BLOCK_ROWS.min(states.nrows() - first_row);
+                if logits.nrows() != count {
+                    logits = RowMatrix::zeros(count, vocab);
+                }
+                rows.fill(count, self.dim(), |i, row| {
+                    row.copy_from_slice(states.row(first_row + i));
+                });
+                packed.multiply(&rows, logits.data_mut());
+                if self.bias.is_some() || self.soft_cap.is_some() {
+                    logits
+                        .data_mut()
+                        .par_chunks_mut(vocab.max(1))
+                        .for_each(|row| self.finish(row, 0..vocab));
+                }
+                visit(first_row, &mut logits)?;
+            }
+            Ok(())
+        })
     }
 
     /// Hands the next-token laws of `states` (rows x d) to `visit`, block after block, in order.
@@ -180,37 +218,22 @@ impl<'a> HeadRef<'a> {
         states: &RowMatrix<f32>,
         mut visit: impl FnMut(LogProbBlock<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.check(states)?;
-        self.with_packed(|packed| {
-            let vocab = self.vocab_size();
-            let mut log_probs = RowMatrix::zeros(0, 0);
-            let mut probs = RowMatrix::zeros(0, 0);
-            let mut rows = PackedRows::new();
-            for first_row in (0..states.nrows()).step_by(BLOCK_ROWS) {
-                let count = BLOCK_ROWS.min(states.nrows() - first_row);
-                if log_probs.nrows() != count {
-                    log_probs = RowMatrix::zeros(count, vocab);
-                    probs = RowMatrix::zeros(count, vocab);
-                }
-                rows.fill(count, self.dim(), |i, row| {
-                    row.copy_from_slice(states.row(first_row + i));
-                });
-                packed.multiply(&rows, &mut log_probs, Accum::Replace);
-                log_probs
-                    .data_mut()
-                    .par_chunks_mut(vocab.max(1))
-                    .zip(probs.data_mut().par_chunks_mut(vocab.max(1)))
-                    .for_each(|(logits, probs)| {
-                        self.finish(logits, 0..vocab);
-                        log_softmax(logits, probs);
-                    });
-                visit(LogProbBlock {
-                    first_row,
-                    log_probs: &log_probs,
-                    probs: &probs,
-                })?;
+        let vocab = self.vocab_size();
+        let mut probs = RowMatrix::zeros(0, 0);
+        self.for_each_logit_block(states, |first_row, logits| {
+            if probs.nrows() != logits.nrows() {
+                probs = RowMatrix::zeros(logits.nrows(), vocab);
             }
-            Ok(())
+            logits
+                .data_mut()
+                .par_chunks_mut(vocab.max(1))
+                .zip(probs.data_mut().par_chunks_mut(vocab.max(1)))
+                .for_each(|(logits, probs)| log_softmax(logits, probs));
+            visit(LogProbBlock {
+                first_row,
+                log_probs: logits,
+                probs: &probs,
+            })
         })
     }
 
@@ -295,7 +318,7 @@ impl<'a> HeadRef<'a> {
                 tile.resize(count * tokens.len(), 0.0);
                 let mut parts: Vec<&mut [f32]> = tile.chunks_exact_mut(tokens.len()).collect();
                 let blocks = 0..rows.blocks().len();
-                packed.multiply_panels(rows, blocks, panels, &mut parts, Accum::Replace);
+                packed.multiply_panels(rows, blocks, panels, &mut parts, false);
                 let mut stretch = Stretch::default();
                 for (row, (logits, indices)) in parts.iter_mut().zip(by_row).enumerate() {
                     self.finish(logits, tokens.clone());

@@ -22,6 +22,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod buffer;
 mod ereal;
 mod head;
 mod kernel;
@@ -34,6 +35,7 @@ mod sum;
 mod tropical;
 pub mod vector;
 
+pub use buffer::Buffer;
 pub use ereal::EReal;
 pub use head::{HeadRef, LogProbBlock, ReadoutNorm};
 pub use kernel::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken, Window};

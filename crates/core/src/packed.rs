@@ -9,22 +9,23 @@
 
 use std::ops::Range;
 
-use faer::{Accum, MatRef};
+use faer::MatRef;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::matrix::RowMatrix;
+use crate::buffer::Buffer;
+use crate::vector::vectorised;
 
 /// Vectors in the width of a panel of columns.
-const VECTORS: usize = 2;
-/// Rows of the left factor that the kernel takes at once, at most: with two vectors a row this
-/// fills the 32 vector registers of AVX-512 and Arm; machines with 16 take fewer.
-const MOST_ROWS: usize = 14;
-const FEW_ROWS: usize = 6;
-/// The widest panel: two vectors of 16.
+const VECTORS: usize = 3;
+/// Rows of the left factor that the kernel takes at once, at most: with three vectors a row their sums
+/// fill most of the 32 vector registers of AVX-512 and Arm; machines with 16 take fewer rows.
+const MOST_ROWS: usize = 8;
+const FEW_ROWS: usize = 4;
+/// The widest panel: three vectors of 16.
 const WIDEST: usize = VECTORS * 16;
-/// Inputs summed at once: a panel's share then stays in the first-level cache.
-const DEPTH: usize = 192;
+/// Inputs summed before a sum is written out.
+const DEPTH: usize = 576;
 /// Rows gone through with one panel before the next: their packed values stay in the second-level
 /// cache.
 const ROWS_AT_ONCE: usize = 256;
@@ -51,14 +52,14 @@ fn widths() -> (usize, usize) {
 }
 
 /// A matrix `W`, outputs x inputs, laid out for products `X W^T`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PackedMatrix {
     outputs: usize,
     inputs: usize,
     width: usize,
     /// Panels of `width` outputs; in each, input after input, the outputs' values side by side,
     /// zeros beyond the last output.
-    data: Vec<f32>,
+    data: Buffer,
 }
 
 impl PackedMatrix {
@@ -66,7 +67,7 @@ impl PackedMatrix {
     pub fn new(weight: MatRef<'_, f32>) -> Self {
         let (outputs, inputs) = (weight.nrows(), weight.ncols());
         let (width, _) = widths();
-        let mut data = vec![0.0; outputs.div_ceil(width) * width * inputs];
+        let mut data = Buffer::zeros(outputs.div_ceil(width) * width * inputs);
         data.par_chunks_mut((width * inputs).max(1))
             .enumerate()
             .for_each(|(panel, data)| {
@@ -115,17 +116,25 @@ impl PackedMatrix {
             .map(move |first| first..panels.min(first + each))
     }
 
-    /// `out = X W^T` or `out += X W^T`, on the threads of the current pool. `out` is rows x outputs.
+    /// `out = X W^T`, on the threads of the current pool. `out` is rows x outputs, row by row.
     ///
     /// # Panics
     /// If shapes do not agree: that is a mistake of the caller, never of the data.
-    pub fn multiply(&self, rows: &PackedRows, out: &mut RowMatrix<f32>, accum: Accum) {
+    pub fn multiply(&self, rows: &PackedRows, out: &mut [f32]) {
+        self.product(rows, out, false);
+    }
+
+    /// `out += X W^T`; otherwise as [`multiply`](Self::multiply).
+    ///
+    /// # Panics
+    /// If shapes do not agree.
+    pub fn multiply_add(&self, rows: &PackedRows, out: &mut [f32]) {
+        self.product(rows, out, true);
+    }
+
+    fn product(&self, rows: &PackedRows, out: &mut [f32], add: bool) {
         assert_eq!(rows.inputs, self.inputs, "inputs of the factors");
-        assert_eq!(
-            (out.nrows(), out.ncols()),
-            (rows.count, self.outputs),
-            "shape of the product"
-        );
+        assert_eq!(out.len(), rows.count * self.outputs, "size of the product");
         if rows.count == 0 || self.outputs == 0 {
             return;
         }
@@ -144,7 +153,7 @@ impl PackedMatrix {
             .iter()
             .map(|_| Vec::with_capacity(rows.count))
             .collect();
-        for row in out.data_mut().chunks_exact_mut(self.outputs) {
+        for row in out.chunks_exact_mut(self.outputs) {
             let mut left = row;
             for (group, tile) in groups.iter().zip(&mut tiles) {
                 let (part, rest) = left.split_at_mut(self.columns(group).len());
@@ -153,7 +162,7 @@ impl PackedMatrix {
             }
         }
         let compute = |(group, mut tile): (Range<usize>, Vec<&mut [f32]>)| {
-            self.multiply_panels(rows, 0..rows.blocks.len(), group, &mut tile, accum);
+            self.multiply_panels(rows, 0..rows.blocks.len(), group, &mut tile, add);
         };
         if parts == 1 {
             groups.into_iter().zip(tiles).for_each(compute);
@@ -170,7 +179,7 @@ impl PackedMatrix {
         blocks: Range<usize>,
         panels: Range<usize>,
         out: &mut [&mut [f32]],
-        accum: Accum,
+        add: bool,
     ) {
         Arch::new().dispatch(Product {
             matrix: self,
@@ -178,19 +187,19 @@ impl PackedMatrix {
             blocks,
             panels,
             out,
-            accum,
+            add,
         });
     }
 }
 
 /// Rows to be multiplied, rows x inputs, laid out for the kernel. The buffers are kept from one use
 /// to the next.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct PackedRows {
     count: usize,
     inputs: usize,
     /// Blocks of rows; in each, input after input, the rows' values side by side.
-    data: Vec<f32>,
+    data: Buffer,
     blocks: Vec<Range<usize>>,
 }
 
@@ -211,38 +220,36 @@ impl PackedRows {
         self.blocks.clear();
         self.blocks
             .extend((0..blocks).map(|b| b * count / blocks..(b + 1) * count / blocks));
-        self.data.resize(count * inputs, 0.0);
+        self.data.fit(count * inputs);
         let mut parts = Vec::with_capacity(blocks);
-        let mut left = self.data.as_mut_slice();
+        let mut left = &mut self.data[..];
         for block in &self.blocks {
             let (part, rest) = left.split_at_mut(block.len() * inputs);
             parts.push((block.clone(), part));
             left = rest;
         }
         let pack = |buffer: &mut Vec<f32>, (block, part): (Range<usize>, &mut [f32])| {
-            let rows = block.len();
-            for (i, row) in block.enumerate() {
-                write(row, buffer);
-                for (values, &x) in part.chunks_exact_mut(rows).zip(buffer.iter()) {
-                    values[i] = x;
-                }
+            buffer.resize(block.len() * inputs, 0.0);
+            for (row, values) in block.clone().zip(buffer.chunks_exact_mut(inputs.max(1))) {
+                write(row, values);
             }
+            interleave(buffer, block.len(), part);
         };
         if count * inputs < 1 << 14 {
-            let mut buffer = vec![0.0; inputs];
+            let mut buffer = Vec::new();
             parts.into_iter().for_each(|part| pack(&mut buffer, part));
         } else {
             parts
                 .into_par_iter()
                 .with_min_len(4)
-                .for_each_init(|| vec![0.0; inputs], pack);
+                .for_each_init(Vec::new, pack);
         }
     }
 
-    /// Takes in a matrix's rows.
-    pub fn copy(&mut self, rows: &RowMatrix<f32>) {
-        self.fill(rows.nrows(), rows.ncols(), |i, row| {
-            row.copy_from_slice(rows.row(i));
+    /// Takes in a matrix's values, row by row.
+    pub fn copy(&mut self, count: usize, inputs: usize, rows: &[f32]) {
+        self.fill(count, inputs, |i, row| {
+            row.copy_from_slice(&rows[i * inputs..(i + 1) * inputs]);
         });
     }
 
@@ -257,13 +264,40 @@ impl PackedRows {
     }
 }
 
+/// Turns `rows` rows, one after the other, into their values side by side.
+fn interleave(values: &[f32], rows: usize, out: &mut [f32]) {
+    #[inline(always)]
+    fn fixed<const ROWS: usize>(values: &[f32], out: &mut [f32]) {
+        let inputs = values.len() / ROWS;
+        let sources: [&[f32]; ROWS] =
+            std::array::from_fn(|i| &values[i * inputs..(i + 1) * inputs]);
+        for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+            *out = std::array::from_fn(|i| sources[i].get(k).copied().unwrap_or(0.0));
+        }
+    }
+    vectorised(
+        #[inline(always)]
+        || match rows {
+            1 => out.copy_from_slice(values),
+            2 => fixed::<2>(values, out),
+            3 => fixed::<3>(values, out),
+            4 => fixed::<4>(values, out),
+            5 => fixed::<5>(values, out),
+            6 => fixed::<6>(values, out),
+            7 => fixed::<7>(values, out),
+            8 => fixed::<8>(values, out),
+            _ => {}
+        },
+    );
+}
+
 struct Product<'a, 'b> {
     matrix: &'a PackedMatrix,
     rows: &'a PackedRows,
     blocks: Range<usize>,
     panels: Range<usize>,
     out: &'a mut [&'b mut [f32]],
-    accum: Accum,
+    add: bool,
 }
 
 impl WithSimd for Product<'_, '_> {
@@ -277,7 +311,7 @@ impl WithSimd for Product<'_, '_> {
             blocks,
             panels,
             out,
-            accum,
+            add,
         } = self;
         let (inputs, width) = (matrix.inputs, matrix.width);
         let first_row = rows.blocks[blocks.start].start;
@@ -287,18 +321,17 @@ impl WithSimd for Product<'_, '_> {
             let end = (start + 1..blocks.end)
                 .find(|&b| rows.blocks[b].end > limit)
                 .unwrap_or(blocks.end);
-            for k in (0..inputs).step_by(DEPTH) {
-                let depth = DEPTH.min(inputs - k);
-                let add = k > 0 || matches!(accum, Accum::Add);
-                for panel in panels.clone() {
+            for panel in panels.clone() {
+                let column = (panel - panels.start) * width;
+                for k in (0..inputs).step_by(DEPTH) {
+                    let depth = DEPTH.min(inputs - k);
                     let from = (panel * inputs + k) * width;
                     let weights = &matrix.data[from..from + depth * width];
-                    let column = (panel - panels.start) * width;
                     for block in &rows.blocks[start..end] {
                         let from = block.start * inputs + k * block.len();
                         let values = &rows.data[from..from + depth * block.len()];
                         let out = &mut out[block.start - first_row..block.end - first_row];
-                        block_product(simd, weights, values, out, column, add);
+                        block_product(simd, weights, values, out, column, add || k > 0);
                     }
                 }
             }
@@ -325,7 +358,7 @@ fn block_product<S: Simd>(
             }
         };
     }
-    of_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+    of_rows!(1 2 3 4 5 6 7 8);
 }
 
 #[inline(always)]
@@ -372,6 +405,7 @@ fn kernel<S: Simd, const ROWS: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::RowMatrix;
 
     fn matrix(rows: usize, columns: usize, seed: usize) -> RowMatrix<f32> {
         RowMatrix::from_fn(rows, columns, |i, j| {
@@ -394,15 +428,16 @@ mod tests {
             (15, 64, 200),
             (29, 70, 1),
             (300, 95, 577),
+            (9, 100, 1200),
         ] {
             let (x, w) = (matrix(rows, inputs, 1), matrix(outputs, inputs, 2));
             let mut packed = PackedRows::new();
-            packed.copy(&x);
+            packed.copy(x.nrows(), x.ncols(), x.data());
             let matrix = PackedMatrix::new(w.view());
             let mut out = RowMatrix::from_fn(rows, outputs, |_, _| f32::NAN);
-            matrix.multiply(&packed, &mut out, Accum::Replace);
+            matrix.multiply(&packed, out.data_mut());
             let once = out.clone();
-            matrix.multiply(&packed, &mut out, Accum::Add);
+            matrix.multiply_add(&packed, out.data_mut());
             for i in 0..rows {
                 for j in 0..outputs {
                     let exact = exact(&x, &w, i, j);
@@ -425,8 +460,8 @@ mod tests {
             let mut out = RowMatrix::zeros(x.nrows(), 90);
             pool.install(|| {
                 let mut rows = PackedRows::new();
-                rows.copy(x);
-                packed_w.multiply(&rows, &mut out, Accum::Replace);
+                rows.copy(x.nrows(), x.ncols(), x.data());
+                packed_w.multiply(&rows, out.data_mut());
             });
             out
         };

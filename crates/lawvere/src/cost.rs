@@ -2,25 +2,35 @@
 
 use std::time::Instant;
 
-use lawvere_core::RowMatrix;
-use lawvere_core::linalg::matmul;
+use lawvere_core::{Buffer, PackedMatrix, PackedRows, RowMatrix};
 
-/// Floating-point operations a second of this machine's float32 matrix product, on the current
-/// threads, for products of a small decoder's shape. Takes some 30 ms.
-pub(crate) fn operations_per_second() -> f64 {
-    const SHAPE: (usize, usize, usize) = (256, 576, 1536);
-    let a = RowMatrix::<f32>::zeros(SHAPE.0, SHAPE.1);
-    let b = RowMatrix::<f32>::zeros(SHAPE.2, SHAPE.1);
-    let mut out = RowMatrix::<f32>::zeros(SHAPE.0, SHAPE.2);
-    let once = 2.0 * (SHAPE.0 * SHAPE.1 * SHAPE.2) as f64;
-    matmul(out.view_mut(), a.view(), b.view().transpose());
-    let start = Instant::now();
-    let mut rounds = 0;
-    while rounds < 3 || start.elapsed().as_secs_f64() < 0.03 {
-        matmul(out.view_mut(), a.view(), b.view().transpose());
+/// Floating-point operations a second of the engine's matrix product, on the current threads: on
+/// average and at best, over `seconds` of products of rows x inputs x outputs, five at least.
+pub(crate) fn product_rate(
+    (rows, inputs, outputs): (usize, usize, usize),
+    seconds: f64,
+) -> (f64, f64) {
+    let weight = PackedMatrix::new(RowMatrix::zeros(outputs, inputs).view());
+    let mut left = PackedRows::new();
+    left.fill(rows, inputs, |_, row| row.fill(0.0));
+    let mut out = Buffer::zeros(rows * outputs);
+    let once = 2.0 * (rows * inputs * outputs) as f64;
+    weight.multiply(&left, &mut out);
+    let (mut total, mut best, mut rounds) = (0.0, f64::INFINITY, 0);
+    while rounds < 5 || total < seconds {
+        let start = Instant::now();
+        weight.multiply(&left, &mut out);
+        let taken = start.elapsed().as_secs_f64();
+        total += taken;
+        best = best.min(taken);
         rounds += 1;
     }
-    once * f64::from(rounds) / start.elapsed().as_secs_f64()
+    (once * f64::from(rounds) / total, once / best)
+}
+
+/// Operations a second for products of a small decoder's shape, for estimates. Takes some 30 ms.
+pub(crate) fn operations_per_second() -> f64 {
+    product_rate((256, 576, 1536), 0.03).0
 }
 
 /// Memory that can still be had, in bytes; `None` where the system does not tell.

@@ -16,6 +16,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod bench;
 mod cost;
 pub mod defaults;
 mod error;
@@ -28,6 +29,7 @@ mod stories;
 mod train;
 mod truth;
 
+pub use bench::{BenchOptions, BenchReport, BenchResult, BenchShape, BenchTimes, bench};
 pub use cost::peak_memory;
 pub use error::RunError;
 pub use event::Event;

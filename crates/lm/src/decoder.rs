@@ -1,8 +1,7 @@
 //! The forward pass: all layers' states of the positions asked for, in one go.
 
-use faer::Accum;
 use lawvere_core::vector::{Real, vectorised};
-use lawvere_core::{PackedMatrix, PackedRows, RowMatrix};
+use lawvere_core::{Buffer, PackedMatrix, PackedRows, RowMatrix};
 use rayon::prelude::*;
 
 use crate::attention::HeadLayout;
@@ -36,42 +35,25 @@ pub(crate) struct Tokens<'a> {
     pub keep: &'a [usize],
 }
 
-/// The matrices that a pass fills; kept from one pass to the next.
-#[derive(Debug)]
+/// The matrices that a pass fills, a row a token; kept from one pass to the next.
+#[derive(Debug, Default)]
 pub(crate) struct Workspace {
-    x: RowMatrix<f32>,
+    x: Buffer,
     rows: PackedRows,
-    qkv: RowMatrix<f32>,
-    attended: RowMatrix<f32>,
-    gate_up: RowMatrix<f32>,
+    qkv: Buffer,
+    attended: Buffer,
+    gate_up: Buffer,
     /// For each token the cosines, then the sines, of its angles.
-    rotations: RowMatrix<f32>,
-}
-
-impl Default for Workspace {
-    fn default() -> Self {
-        let empty = || RowMatrix::zeros(0, 0);
-        Self {
-            x: empty(),
-            rows: PackedRows::new(),
-            qkv: empty(),
-            attended: empty(),
-            gate_up: empty(),
-            rotations: empty(),
-        }
-    }
+    rotations: Buffer,
 }
 
 impl Workspace {
     fn fit(&mut self, count: usize, config: &DecoderConfig, layout: HeadLayout) {
-        if self.x.nrows() == count {
-            return;
-        }
-        self.x = RowMatrix::zeros(count, config.hidden_size);
-        self.qkv = RowMatrix::zeros(count, layout.row());
-        self.attended = RowMatrix::zeros(count, config.heads * config.head_dim);
-        self.gate_up = RowMatrix::zeros(count, 2 * config.feed_forward_size);
-        self.rotations = RowMatrix::zeros(count, config.head_dim);
+        self.x.fit(count * config.hidden_size);
+        self.qkv.fit(count * layout.row());
+        self.attended.fit(count * config.heads * config.head_dim);
+        self.gate_up.fit(count * 2 * config.feed_forward_size);
+        self.rotations.fit(count * config.head_dim);
     }
 }
 
@@ -118,9 +100,9 @@ impl Decoder {
     ) {
         let (config, layout) = (&self.config, self.layout());
         workspace.fit(tokens.tokens.len(), config, layout);
-        for (i, &token) in tokens.tokens.iter().enumerate() {
-            let embedding = self.weights.embedding.row(token as usize);
-            workspace.x.row_mut(i).copy_from_slice(embedding);
+        let d = config.hidden_size;
+        for (x, &token) in workspace.x.chunks_exact_mut(d).zip(tokens.tokens) {
+            x.copy_from_slice(self.weights.embedding.row(token as usize));
         }
         self.rotations(tokens.positions, &mut workspace.rotations);
         let mut done = 0;
@@ -131,9 +113,9 @@ impl Decoder {
                 }
             }
             done = layer;
-            let mut kept = RowMatrix::zeros(tokens.keep.len(), config.hidden_size);
+            let mut kept = RowMatrix::zeros(tokens.keep.len(), d);
             for (i, &row) in tokens.keep.iter().enumerate() {
-                let state = workspace.x.row(row);
+                let state = &workspace.x[row * d..(row + 1) * d];
                 if layer == config.layers {
                     self.weights.final_norm.normalise(state, kept.row_mut(i));
                 } else {
@@ -144,13 +126,9 @@ impl Decoder {
         }
     }
 
-    fn rotations(&self, positions: &[u32], rotations: &mut RowMatrix<f32>) {
+    fn rotations(&self, positions: &[u32], rotations: &mut [f32]) {
         let half = self.inverse_frequencies.len();
-        for (row, &position) in rotations
-            .data_mut()
-            .chunks_exact_mut(2 * half)
-            .zip(positions)
-        {
+        for (row, &position) in rotations.chunks_exact_mut(2 * half).zip(positions) {
             let (cosines, sines) = row.split_at_mut(half);
             let angles = self.inverse_frequencies.iter().map(|f| position as f32 * f);
             for ((c, s), angle) in cosines.iter_mut().zip(sines).zip(angles) {
@@ -175,30 +153,34 @@ impl Block {
             gate_up,
             rotations,
         } = workspace;
-        let (count, d) = (x.nrows(), x.ncols());
+        let d = self.qkv.inputs();
+        let count = x.len() / d;
         rows.fill(count, d, |i, out| {
-            self.attention_norm.normalise(x.row(i), out);
+            self.attention_norm.normalise(row(x, i, d), out);
         });
-        self.qkv.multiply(rows, qkv, Accum::Replace);
-        qkv.data_mut()
-            .par_chunks_mut(layout.row())
+        self.qkv.multiply(rows, qkv);
+        qkv.par_chunks_mut(layout.row())
             .with_min_len(64)
             .enumerate()
-            .for_each(|(i, row)| rotate(row, rotations.row(i), layout));
-        attend(qkv.data(), attended.data_mut());
-        rows.copy(attended);
-        self.attention_output.multiply(rows, x, Accum::Add);
+            .for_each(|(i, tokens)| rotate(tokens, row(rotations, i, layout.head_dim), layout));
+        attend(qkv, attended);
+        rows.copy(count, self.attention_output.inputs(), attended);
+        self.attention_output.multiply_add(rows, x);
         rows.fill(count, d, |i, out| {
-            self.feed_forward_norm.normalise(x.row(i), out);
+            self.feed_forward_norm.normalise(row(x, i, d), out);
         });
-        self.gate_up.multiply(rows, gate_up, Accum::Replace);
-        let width = gate_up.ncols() / 2;
+        self.gate_up.multiply(rows, gate_up);
+        let width = self.down.inputs();
         rows.fill(count, width, |i, out| {
-            let (gate, up) = gate_up.row(i).split_at(width);
+            let (gate, up) = row(gate_up, i, 2 * width).split_at(width);
             gated(gate, up, out);
         });
-        self.down.multiply(rows, x, Accum::Add);
+        self.down.multiply_add(rows, x);
     }
+}
+
+fn row(values: &[f32], i: usize, width: usize) -> &[f32] {
+    &values[i * width..(i + 1) * width]
 }
 
 /// Turns the queries and keys of a row by its token's angles.

@@ -229,6 +229,15 @@ impl LanguageModel {
         self.architecture.parameters() - embedding - head
     }
 
+    /// Multiply-adds of one token's attention, on average over a text of so many tokens: its scores and
+    /// the sum of what it sees, in all blocks.
+    pub fn attention_multiply_adds(&self, tokens: usize) -> usize {
+        match &self.architecture {
+            Architecture::Decoder(c) => c.layers * c.heads * c.head_dim * (tokens + 1),
+            _ => 0,
+        }
+    }
+
     /// What is wrong with `contexts` for this model, if anything.
     pub(crate) fn check(&self, contexts: &ContextBatch) -> Result<(), KernelError> {
         let (vocab_size, limit) = (self.vocab_size(), self.context_length());

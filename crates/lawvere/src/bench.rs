@@ -1,0 +1,213 @@
+//! How fast a model is on this machine, and how near to what the machine can do.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use lawvere_core::{ContextBatch, Factored, ShapeError};
+use lawvere_lm::LanguageModel;
+use serde::Serialize;
+
+use crate::cost::product_rate;
+use crate::{Event, RunError, peak_memory};
+
+/// What to time.
+#[derive(Debug, Clone)]
+pub struct BenchOptions {
+    /// The checkpoint.
+    pub model: PathBuf,
+    /// Sequences, and the tokens of each.
+    pub shapes: Vec<BenchShape>,
+    /// How often each shape is timed, after a round that is not.
+    pub repeats: usize,
+}
+
+/// Sequences x tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct BenchShape {
+    pub batch: usize,
+    pub tokens: usize,
+}
+
+/// Times of one kind of work.
+#[derive(Debug, Clone, Serialize)]
+pub struct BenchTimes {
+    /// Seconds of each repeat.
+    pub seconds: Vec<f64>,
+    /// Their median.
+    pub median: f64,
+    /// Tokens a second, by the median.
+    pub tokens_per_second: f64,
+    /// Floating-point operations a second, in 10^9, those of the attention counted where a token sees
+    /// another.
+    pub gflops: f64,
+    /// That over [`BenchReport::peak_gflops`].
+    pub fraction_of_peak: f64,
+}
+
+/// What was measured at one shape.
+#[derive(Debug, Clone, Serialize)]
+pub struct BenchResult {
+    /// As it was asked for, `1x256`.
+    pub shape: String,
+    /// The number of sequences.
+    pub batch: usize,
+    /// Tokens of each.
+    pub tokens: usize,
+    /// The states of every token.
+    pub states: BenchTimes,
+    /// States and every logit.
+    pub logits: BenchTimes,
+    /// The log-probability of each next token, which takes every logit.
+    pub score: BenchTimes,
+}
+
+/// Times of a model.
+#[derive(Debug, Clone, Serialize)]
+pub struct BenchReport {
+    /// The checkpoint.
+    pub model: PathBuf,
+    /// Threads that were computed on.
+    pub threads: usize,
+    /// What the engine's matrix product reaches here, in 10^9 operations a second: the best of half a second of products of 1024 x 1536 x 3072.
+    pub peak_gflops: f64,
+    /// One a shape.
+    pub shapes: Vec<BenchResult>,
+    /// The process's largest memory so far, in bytes.
+    pub peak_memory: Option<u64>,
+}
+
+/// Times a model on arbitrary tokens: states, all logits, scores of the next tokens.
+///
+/// # Errors
+/// A checkpoint that does not load, a shape without tokens or longer than the model reads.
+pub fn bench(
+    options: &BenchOptions,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<BenchReport, RunError> {
+    if options.repeats == 0 {
+        return Err(RunError::Usage("--repeats must be at least 1".into()));
+    }
+    on_event(Event::Part("loading the model".into()));
+    let model = LanguageModel::open(&options.model)?;
+    let bos = usize::from(model.bos().is_some());
+    for shape in &options.shapes {
+        if shape.batch == 0 || shape.tokens < 2 || shape.tokens > model.context_length() - bos {
+            return Err(RunError::Usage(format!(
+                "a shape of {}x{}: sequences must be at least 1, their tokens 2 to {}",
+                shape.batch,
+                shape.tokens,
+                model.context_length() - bos
+            )));
+        }
+    }
+    on_event(Event::Part("timing the matrix product".into()));
+    let (_, best) = product_rate((1024, 1536, 3072), 0.5);
+    let peak_gflops = best / 1e9;
+    let mut shapes = Vec::new();
+    for &shape in &options.shapes {
+        on_event(Event::Part(format!(
+            "timing {}x{}",
+            shape.batch, shape.tokens
+        )));
+        shapes.push(time_shape(&model, shape, options, peak_gflops)?);
+    }
+    Ok(BenchReport {
+        model: options.model.clone(),
+        threads: rayon::current_num_threads(),
+        peak_gflops,
+        shapes,
+        peak_memory: peak_memory(),
+    })
+}
+
+fn time_shape(
+    model: &LanguageModel,
+    shape: BenchShape,
+    options: &BenchOptions,
+    peak_gflops: f64,
+) -> Result<BenchResult, RunError> {
+    let BenchShape { batch, tokens } = shape;
+    let vocab = model.head().vocab_size();
+    // Any tokens do; sequences begin with different ones, so that nothing is shared.
+    let sequences: Vec<Vec<u32>> = (0..batch)
+        .map(|i| {
+            (0..tokens)
+                .map(|t| ((i + t * 7919) % vocab) as u32)
+                .collect()
+        })
+        .collect();
+    let mut contexts = ContextBatch::new();
+    let positions: Vec<u32> = (1..=tokens as u32).collect();
+    for sequence in &sequences {
+        contexts.push(sequence, &positions)?;
+    }
+    let questions: Vec<(&[u32], &[u32])> = sequences.iter().map(|s| s.split_at(1)).collect();
+    let count = (batch * tokens) as f64;
+    let body = 2.0 * model.multiply_adds_per_token() as f64
+        + model.attention_multiply_adds(tokens) as f64 * 2.0;
+    let head = 2.0 * (vocab * model.head().dim()) as f64;
+    let times =
+        |operations: f64, tokens: f64, mut run: Box<dyn FnMut() -> Result<(), RunError> + '_>| {
+            run()?;
+            let mut seconds = Vec::new();
+            for _ in 0..options.repeats {
+                let start = Instant::now();
+                run()?;
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+            let mut sorted = seconds.clone();
+            sorted.sort_unstable_by(f64::total_cmp);
+            let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
+            let gflops = operations * tokens / median / 1e9;
+            Ok::<_, RunError>(BenchTimes {
+                seconds,
+                median,
+                tokens_per_second: tokens / median,
+                gflops,
+                fraction_of_peak: gflops / peak_gflops,
+            })
+        };
+    let last = [model.last_layer()];
+    let states = times(
+        body,
+        count,
+        Box::new(|| {
+            model.encode(&contexts, &last)?;
+            Ok(())
+        }),
+    )?;
+    let logits = times(
+        body + head,
+        count,
+        Box::new(|| {
+            let states = model.encode(&contexts, &last)?.remove(0);
+            let mut seen = 0;
+            model
+                .head()
+                .for_each_logit_block::<ShapeError>(&states, |_, logits| {
+                    seen += logits.nrows();
+                    Ok(())
+                })?;
+            debug_assert_eq!(seen, states.nrows());
+            Ok(())
+        }),
+    )?;
+    let scored = count - batch as f64;
+    let score = times(
+        body + head,
+        scored,
+        Box::new(|| {
+            model.score(&questions)?;
+            Ok(())
+        }),
+    )?;
+    Ok(BenchResult {
+        shape: format!("{batch}x{tokens}"),
+        batch,
+        tokens,
+        states,
+        logits,
+        score,
+    })
+}
