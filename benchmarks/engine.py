@@ -6,8 +6,8 @@ usage: engine.py ENGINE SHAPE[,SHAPE...] [--repeats 5] [--threads 2]
 ENGINE is torch (transformers' LlamaForCausalLM, dequantised weights, float32, sdpa attention), torch-bf16
 (the same in bfloat16) or llama (llama.cpp on the Q4_1 weights, all sequences of a shape in one batch and
 one after another, whichever was faster). SHAPE is ROWSxTOKENS: rows without a shared prefix, no cache.
-Prints a line of JSON for each shape, {"engine", "shape", "seconds": [...], "peak_memory", ...}, after
-warming up; loading is not timed. `table` reads such lines, and lines of `lawvere model bench --json`, from
+Prints a line of JSON for each shape, {"engine", "shape", "seconds": [...], "others", "peak_memory", ...},
+after warming up; loading is not timed; `others` is how many cores other processes kept busy. `table` reads such lines, and lines of `lawvere model bench --json`, from
 a file, and prints medians. engine.sh runs it all.
 """
 
@@ -34,13 +34,24 @@ def rows_of(shape):
     return ids[: rows * tokens].reshape(rows, tokens).tolist()
 
 
+def work_of_others():
+    """Seconds of all the machine's cores so far that were neither idle nor this process's; 0 where /proc is missing."""
+    if not Path("/proc/stat").exists():
+        return 0.0
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - time.process_time()
+
+
 def timed(run, repeats, warmup=2):
-    seconds = []
-    for _ in range(warmup + repeats):
+    """Seconds of each repeat, and how many cores others kept busy meanwhile."""
+    for _ in range(warmup):
+        run()
+    seconds, others = [], work_of_others()
+    for _ in range(repeats):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    return seconds[warmup:]
+    return {"seconds": [round(s, 5) for s in seconds], "others": round(max(0.0, work_of_others() - others) / sum(seconds), 2)}
 
 
 def by_torch(shapes, args, dtype):
@@ -61,7 +72,7 @@ def by_torch(shapes, args, dtype):
             logits = model(ids, use_cache=False).logits
             assert logits.shape == (*ids.shape, 49152)
 
-        yield shape, timed(run, args.repeats), {"versions": versions}
+        yield {"shape": shape, **timed(run, args.repeats), "versions": versions}
 
 
 def by_llama(shapes, args):
@@ -78,18 +89,20 @@ def by_llama(shapes, args):
     assert model
     for shape in shapes:
         rows = rows_of(shape)
-        seconds = {}
+        ways = {}
         for way, groups in {"one batch": [rows], "in turn": [[row] for row in rows]}.items():
-            seconds[way] = timed(decoder(llama_cpp, model, groups, args.threads), args.repeats)
+            context, run = decoder(llama_cpp, model, groups, args.threads)
+            ways[way] = timed(run, args.repeats)
+            llama_cpp.llama_free(context)
             if len(rows) == 1:
                 break
-        best = min(seconds, key=lambda way: statistics.median(seconds[way]))
-        medians = {way: statistics.median(s) for way, s in seconds.items()}
-        yield shape, seconds[best], {"ways": medians, "versions": {"llama-cpp-python": llama_cpp.__version__}}
+        medians = {way: statistics.median(result["seconds"]) for way, result in ways.items()}
+        best = ways[min(medians, key=medians.get)]
+        yield {"shape": shape, **best, "ways": medians, "versions": {"llama-cpp-python": llama_cpp.__version__}}
 
 
 def decoder(llama_cpp, model, groups, threads):
-    """A function that decodes each group of rows as one batch, with the logits of every token."""
+    """A context, and a function that decodes each group of rows as one batch there, with the logits of every token."""
     rows, tokens = max(map(len, groups)), len(groups[0][0])
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = rows * tokens
@@ -113,12 +126,13 @@ def decoder(llama_cpp, model, groups, threads):
             assert llama_cpp.llama_decode(context, batch) == 0
             assert all(llama_cpp.llama_get_logits_ith(context, i) for i in (0, batch.n_tokens - 1))  # waits for the results
 
-    return run
+    return context, run
 
 
 def table(lines):
     """Medians over every round's repeats, tokens a second, and ours over each peer."""
     seconds, memory, rate = collections.defaultdict(list), collections.defaultdict(int), []
+    others = collections.defaultdict(float)
     for line in map(json.loads, filter(None, map(str.strip, lines))):
         if "shapes" in line:  # lawvere model bench
             for shape in line["shapes"]:
@@ -130,8 +144,11 @@ def table(lines):
         else:
             seconds[line["engine"], line["shape"]] += line["seconds"]
             memory[line["engine"]] = max(memory[line["engine"]], line["peak_memory"])
+            key = line["engine"], line["shape"]
+            others[key] = max(others[key], line["others"])
     engines, shapes = (list(dict.fromkeys(key[i] for key in seconds)) for i in (0, 1))
-    print("| shape | engine | median s | least s | greatest s | tokens/s | ours / it |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print("| shape | engine | median s | least s | greatest s | tokens/s | ours / it | cores of others |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for shape in shapes:
         rows, tokens = map(int, shape.split("x"))
         ours = seconds.get(("ours", shape))
@@ -139,7 +156,8 @@ def table(lines):
             if s := seconds.get((engine, shape)):
                 median = statistics.median(s)
                 ratio = f"{statistics.median(ours) / median:.2f}" if ours and not engine.startswith("ours") else ""
-                print(f"| {shape} | {engine} | {median:.3f} | {min(s):.3f} | {max(s):.3f} | {rows * tokens / median:.0f} | {ratio} |")
+                cells = [shape, engine, *(f"{x:.3f}" for x in (median, min(s), max(s))), f"{rows * tokens / median:.0f}"]
+                print("|", " | ".join([*cells, ratio, str(others.get((engine, shape), ""))]), "|")
     print("\npeak memory, MiB: " + ", ".join(f"{engine} {bytes_ / 2**20:.0f}" for engine, bytes_ in memory.items()))
     if any(rate):
         print(f"matrix products by our kernel: at most {max(rate):.0f} GFLOP/s")
@@ -160,9 +178,9 @@ def main():
         "torch-bf16": lambda: by_torch(shapes, args, "bfloat16"),
         "llama": lambda: by_llama(shapes, args),
     }
-    for shape, seconds, extra in runs[args.engine]():
+    for result in runs[args.engine]():
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"engine": args.engine, "shape": shape, "seconds": [round(s, 5) for s in seconds], "peak_memory": peak, **extra}), flush=True)
+        print(json.dumps({"engine": args.engine, **result, "peak_memory": peak}), flush=True)
 
 
 if __name__ == "__main__":
