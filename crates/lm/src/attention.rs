@@ -19,14 +19,22 @@ impl HeadLayout {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
+    /// Queries in a tile: with those of all heads of a group some 128 rows.
+    fn query_rows(&self) -> usize {
+        let group = (self.heads / self.kv_heads).max(1);
+        (2 * QUERY_ROWS / group)
+            .next_multiple_of(16)
+            .min(QUERY_ROWS)
+    }
+
     /// The length of a row `[k_1 .. k_kv | v_1 .. v_kv]`.
     pub fn past_row(&self) -> usize {
         2 * self.kv_heads * self.head_dim
     }
 }
 
-/// Rows of queries and of keys in a tile. A tile of scores is all that is ever held of the T x T
-/// matrix: 64 x 128 values a thread.
+/// Rows of queries, at most, and of keys in a tile. A tile of scores is all that is ever held of the
+/// T x T matrix: some 128 x 128 values a thread.
 const QUERY_ROWS: usize = 64;
 const KEY_ROWS: usize = 128;
 
@@ -77,11 +85,12 @@ pub(crate) fn attend<T: Real>(
     log_totals: Option<&mut [T]>,
 ) {
     let out_row = layout.heads * layout.head_dim;
+    let query_rows = layout.query_rows();
     let mut tasks = Vec::new();
     let (mut out_left, mut totals_left) = (out, log_totals);
     let mut root = 0;
-    for first in (0..ends.len()).step_by(QUERY_ROWS) {
-        let rows = QUERY_ROWS.min(ends.len() - first);
+    for first in (0..ends.len()).step_by(query_rows) {
+        let rows = query_rows.min(ends.len() - first);
         while ends[root] as usize <= first {
             root = ends[root] as usize;
         }
@@ -94,25 +103,36 @@ pub(crate) fn attend<T: Real>(
         });
         tasks.push((root, first, target, totals));
     }
+    // Later queries see more: the longest tasks go first.
+    tasks.reverse();
     let attention = Attention {
         qkv,
         ends,
         past,
         layout,
     };
-    tasks.into_par_iter().for_each_init(
-        || vec![T::default(); QUERY_ROWS * KEY_ROWS],
-        |scores, (root, first, target, mut totals)| {
-            let tiles = attention.tiles(root, first, target.len() / out_row);
-            for head in 0..layout.heads {
-                let log_totals = attention.attend_rows(&tiles, first, head, scores, target);
-                if let Some(totals) = &mut totals {
-                    let rows = totals.chunks_exact_mut(layout.heads);
-                    rows.zip(log_totals).for_each(|(row, x)| row[head] = x);
-                }
+    tasks.into_par_iter().with_max_len(1).for_each_init(
+        Scratch::default,
+        |tile, (root, first, target, mut totals)| {
+            let keys = attention.tiles(root, first, target.len() / out_row);
+            for kv_head in 0..layout.kv_heads {
+                attention.attend_group(&keys, first, kv_head, tile, target, totals.as_deref_mut());
             }
         },
     );
+}
+
+/// What a task computes in: rows are the queries of all heads of a group, head after head.
+#[derive(Default)]
+struct Scratch<T> {
+    /// Rows x head_dim, divided by the square root of the head's dimension already.
+    queries: Vec<T>,
+    /// Rows x keys.
+    weights: Vec<T>,
+    /// Rows x head_dim, not yet divided by the totals.
+    sums: Vec<T>,
+    maxima: Vec<T>,
+    totals: Vec<T>,
 }
 
 /// Columns `column * head_dim ..` of `rows` rows from `first` on.
@@ -228,87 +248,107 @@ impl<'a, T: Real> Attention<'a, T> {
         past.chain(own).collect()
     }
 
-    /// One head of a tile of queries; the logarithms of the softmax's denominators.
-    fn attend_rows(
+    /// The heads that share one head of keys and values, for a tile of queries.
+    fn attend_group(
         &self,
         tiles: &[KeyTile<'_, T>],
         first: usize,
-        head: usize,
-        scores: &mut [T],
+        kv_head: usize,
+        tile: &mut Scratch<T>,
         target: &mut [T],
-    ) -> Vec<T> {
+        log_totals: Option<&mut [T]>,
+    ) {
         let HeadLayout {
             heads,
             kv_heads,
             head_dim,
         } = self.layout;
-        let out_row = heads * head_dim;
-        let rows = target.len() / out_row;
-        let kv_head = head / (heads / kv_heads);
-        let queries = part(self.qkv, self.layout, head, first, rows);
+        let (group, out_row) = (heads / kv_heads, heads * head_dim);
+        let queries = target.len() / out_row;
+        let rows = group * queries;
         let scale = T::of(1.0 / (head_dim as f64).sqrt());
         let hidden = T::of(f64::NEG_INFINITY);
-        let mut maxima = [hidden; QUERY_ROWS];
-        let mut totals = [T::default(); QUERY_ROWS];
-        let values = |i: usize| i * out_row + head * head_dim..i * out_row + (head + 1) * head_dim;
-        for i in 0..rows {
-            target[values(i)].fill(T::default());
+        tile.queries.clear();
+        for head in kv_head * group..(kv_head + 1) * group {
+            for query in first..first + queries {
+                let start = query * self.layout.row() + head * head_dim;
+                let values = self.qkv[start..start + head_dim].iter();
+                tile.queries.extend(values.map(|&x| x * scale));
+            }
         }
-        for tile in tiles {
-            let keys = tile.ends.len();
-            let weights = &mut scores[..rows * keys];
+        for (values, len, value) in [
+            (&mut tile.sums, rows * head_dim, T::default()),
+            (&mut tile.maxima, rows, hidden),
+            (&mut tile.totals, rows, T::default()),
+        ] {
+            values.clear();
+            values.resize(len, value);
+        }
+        for key_tile in tiles {
+            let keys = key_tile.ends.len();
+            tile.weights.resize(rows * keys, T::default());
             matmul(
-                MatMut::from_row_major_slice_mut(weights, rows, keys),
+                MatMut::from_row_major_slice_mut(&mut tile.weights, rows, keys),
                 Accum::Replace,
-                queries,
-                tile.part(tile.keys_at + kv_head * head_dim, head_dim)
+                MatRef::from_row_major_slice(&tile.queries, rows, head_dim),
+                key_tile
+                    .part(key_tile.keys_at + kv_head * head_dim, head_dim)
                     .transpose(),
-                scale,
+                T::of(1.0),
                 Par::Seq,
             );
             vectorised(
                 #[inline(always)]
                 || {
-                    for (i, weights) in weights.chunks_exact_mut(keys).enumerate() {
-                        let query = first + i;
-                        let before = tile
+                    let rows = tile.weights.chunks_exact_mut(keys);
+                    let rows = rows.zip(tile.sums.chunks_exact_mut(head_dim)).enumerate();
+                    for (row, (weights, sums)) in rows {
+                        let query = first + row % queries;
+                        let before = key_tile
                             .first
                             .map_or(keys, |key| (query + 1).saturating_sub(key).min(keys));
                         let (seen, after) = weights.split_at_mut(before);
                         after.fill(T::default());
-                        if tile.masked {
-                            for (x, &end) in seen.iter_mut().zip(tile.ends) {
+                        if key_tile.masked {
+                            for (x, &end) in seen.iter_mut().zip(key_tile.ends) {
                                 *x = if end > query as u32 { *x } else { hidden };
                             }
                         }
-                        let max = maximum(seen);
-                        let max = if maxima[i] > max { maxima[i] } else { max };
+                        let (old, max) = (tile.maxima[row], maximum(seen));
+                        let max = if old > max { old } else { max };
                         if max == hidden {
                             seen.fill(T::default());
                             continue;
                         }
-                        let shrink = (maxima[i] - max).exp();
-                        maxima[i] = max;
-                        totals[i] = totals[i] * shrink + exp_shifted(seen, max);
-                        target[values(i)].iter_mut().for_each(|x| *x *= shrink);
+                        let shrink = (old - max).exp();
+                        tile.maxima[row] = max;
+                        tile.totals[row] = tile.totals[row] * shrink + exp_shifted(seen, max);
+                        sums.iter_mut().for_each(|x| *x *= shrink);
                     }
                 },
             );
             matmul(
-                columns_mut(target, out_row, head_dim, head, 0, rows),
+                MatMut::from_row_major_slice_mut(&mut tile.sums, rows, head_dim),
                 Accum::Add,
-                MatRef::from_row_major_slice(weights, rows, keys),
-                tile.part(tile.values_at + kv_head * head_dim, head_dim),
+                MatRef::from_row_major_slice(&tile.weights, rows, keys),
+                key_tile.part(key_tile.values_at + kv_head * head_dim, head_dim),
                 T::of(1.0),
                 Par::Seq,
             );
         }
-        for (i, &total) in totals.iter().enumerate().take(rows) {
-            target[values(i)].iter_mut().for_each(|x| *x /= total);
+        for (row, sums) in tile.sums.chunks_exact(head_dim).enumerate() {
+            let (head, query) = (kv_head * group + row / queries, row % queries);
+            let start = query * out_row + head * head_dim;
+            let out = &mut target[start..start + head_dim];
+            let total = tile.totals[row];
+            out.iter_mut().zip(sums).for_each(|(o, &x)| *o = x / total);
         }
-        let log_total = |(max, total): (&T, &T)| *max + T::of(total.to_f64().ln());
-        let rows = maxima.iter().zip(&totals).take(rows);
-        rows.map(log_total).collect()
+        if let Some(log_totals) = log_totals {
+            for (row, (&max, total)) in tile.maxima.iter().zip(&tile.totals).enumerate() {
+                let (head, query) = (kv_head * group + row / queries, row % queries);
+                log_totals[query * heads + head] = max + T::of(total.to_f64().ln());
+            }
+        }
     }
 }
 

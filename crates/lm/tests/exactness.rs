@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use lawvere_core::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken, RowMatrix};
-use lawvere_lm::LanguageModel;
+use lawvere_lm::{LanguageModel, Windows};
 use safetensors::SafeTensors;
 
 fn root() -> PathBuf {
@@ -182,6 +182,132 @@ fn the_sample_model_agrees_with_transformers_and_with_llama_cpp() {
         assert!(largest_difference(&next, &loose) < 0.55);
         assert!((total(&next) - total(&loose)).abs() < 0.13);
     }
+}
+
+impl Reference {
+    fn doubles(&self, name: &str) -> Vec<f64> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let data = file.tensor(name).unwrap().data().to_vec();
+        let values = data.as_chunks().0.iter();
+        values.map(|b| f64::from_le_bytes(*b)).collect()
+    }
+}
+
+#[test]
+fn attention_maps_are_those_of_transformers() {
+    for folder in ["untied", "tied"] {
+        let model = LanguageModel::open(&root().join("fixtures/llama-tiny").join(folder)).unwrap();
+        let reference = Reference::open(&format!("llama-tiny/{folder}/attention.safetensors"));
+        let (ids, shape) = reference.integers("input_ids");
+        let layers: Vec<usize> = (1..=model.last_layer().0).collect();
+        for (row, ids) in ids.chunks(shape[1]).enumerate() {
+            let maps = model.attention(ids, &layers).unwrap();
+            for (map, layer) in maps.iter().zip(&layers) {
+                let all = reference.floats(&format!("attention.{}", layer - 1));
+                let wanted = &all[row * map.data().len()..(row + 1) * map.data().len()];
+                assert!(largest_difference(map.data(), wanted) < 1e-5);
+            }
+        }
+    }
+}
+
+/// Every token of King James's first 20,480, with the weights dequantised as transformers had them.
+#[test]
+fn perplexity_of_the_sample_text_is_that_of_transformers() {
+    let model = sample();
+    let reference = Reference::open("smollm2/perplexity.safetensors");
+    let (ids, _) = reference.integers("ids");
+    let windows = Windows {
+        length: 1024,
+        overlap: 0,
+    };
+    let reading = model.read(&ids, windows).unwrap();
+    let exact = reference.doubles("windows.transformers.nll");
+    let (scored, _) = reference.integers("windows.scored");
+    assert_eq!(reading.scored as u32, scored.iter().sum::<u32>());
+    for (window, exact) in reading.tokens.chunks(1024).zip(&exact) {
+        assert!(window[0].is_none(), "nothing stands before it");
+        let ours: f64 = window.iter().flatten().map(|&x| -f64::from(x)).sum();
+        assert!((ours - exact).abs() < 1e-5 * exact, "{ours} {exact}");
+    }
+    let perplexity = (exact.iter().sum::<f64>() / reading.scored as f64).exp();
+    let off = (reading.perplexity / perplexity - 1.0).abs();
+    assert!(off < 1e-4, "{} {perplexity}", reading.perplexity);
+
+    let windows = Windows {
+        length: 512,
+        overlap: 256,
+    };
+    let overlapped = model.read(&ids[..4096], windows).unwrap();
+    assert_eq!(overlapped.scored, 4095);
+    let exact: f64 = reference
+        .doubles("overlapped.transformers.nll")
+        .iter()
+        .sum();
+    assert!((overlapped.cross_entropy * 4095.0 - exact).abs() < 1e-5 * exact);
+
+    let loose = reference
+        .doubles("windows.llamacpp.nll")
+        .iter()
+        .sum::<f64>()
+        / 20_460.0;
+    assert!(
+        (reading.cross_entropy - loose).abs() < 0.01,
+        "llama.cpp, of 4-bit weights"
+    );
+}
+
+#[test]
+fn the_ten_likeliest_tokens_are_those_of_transformers_and_near_those_of_llama_cpp() {
+    let model = sample();
+    let reference = Reference::open("smollm2/perplexity.safetensors");
+    let (ids, _) = reference.integers("ids");
+    let (windows, _) = reference.integers("top.windows");
+    let (positions, _) = reference.integers("top.positions");
+    let mut contexts = ContextBatch::new();
+    for (&window, &position) in windows.iter().zip(&positions) {
+        let start = window as usize * 1024;
+        contexts
+            .push(&ids[start..=start + position as usize], &[position + 1])
+            .unwrap();
+    }
+    let exact = (
+        reference.integers("top.transformers.ids").0,
+        reference.floats("top.transformers.logprobs"),
+    );
+    let loose = (
+        reference.integers("top.llamacpp.ids").0,
+        reference.floats("top.llamacpp.logprobs"),
+    );
+    let (mut row, mut distance, mut shared) = (0, 0.0, 0);
+    model
+        .log_probs(&contexts, &mut |_, block| {
+            let LogProbs::Dense(block) = block else {
+                panic!("a model's laws are dense")
+            };
+            for law in block.rows() {
+                let ten = row * 10..row * 10 + 10;
+                for (&id, wanted) in exact.0[ten.clone()].iter().zip(&exact.1[ten.clone()]) {
+                    assert!((law[id as usize] - wanted).abs() < 1e-3);
+                }
+                let least = exact.1[ten.end - 1];
+                let above = law.iter().filter(|&&x| x > least + 1e-3).count();
+                assert!(above < 10, "no other token is among the ten");
+                for (&id, wanted) in loose.0[ten.clone()].iter().zip(&loose.1[ten.clone()]) {
+                    let off = (law[id as usize] - wanted).abs();
+                    assert!(off < 0.65, "row {row}: {off}");
+                    distance += off;
+                    shared += usize::from(exact.0[ten.clone()].contains(&id));
+                }
+                assert_eq!(exact.0[ten.start], loose.0[ten.start], "the likeliest");
+                row += 1;
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(row, 42);
+    // llama.cpp multiplies 4-bit weights with 8-bit activations: 0.09 nats off on average.
+    assert!(distance / 420.0 < 0.1 && shared >= 42 * 9);
 }
 
 #[test]
