@@ -22,6 +22,7 @@ mod error;
 mod event;
 mod forest;
 mod index;
+pub mod model;
 mod observe;
 mod report;
 mod stories;
