@@ -266,7 +266,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "TEXT", requires = "continuation")]
     prefix: Option<String>,
     /// A text whose probability after the prefix is asked for; may be given several times
-    #[arg(long, value_name = "TEXT", requires = "prefix")]
+    #[arg(long, value_name = "TEXT", requires = "prefix", conflicts_with_all = ["questions", "file"])]
     continuation: Vec<String>,
     /// A file with a question a line: {"prefix": "...", "continuation": "..."}, where a list of token
     /// ids may stand for a text
@@ -278,14 +278,15 @@ pub struct ScoreArgs {
     /// A document in UTF-8, read in windows
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Tokens of a window [default: 1024, or as far as the model reads]
-    #[arg(long, value_name = "N", requires = "file")]
+    /// With --file: tokens of a window [default: 1024, or as far as the model reads]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with_all = ["prefix", "questions"])]
     window: Option<usize>,
-    /// Tokens that a window reads again from the one before, for context only [default: half a window]
-    #[arg(long, value_name = "N", requires = "file")]
+    /// With --file: tokens that a window reads again from the one before, for context only [default:
+    /// half a window]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with_all = ["prefix", "questions"])]
     overlap: Option<usize>,
-    /// With --json: the document's tokens and the log-probability of each
-    #[arg(long, requires = "file")]
+    /// With --file and --json: the document's tokens and the log-probability of each
+    #[arg(long, conflicts_with_all = ["prefix", "questions"])]
     tokens: bool,
 }
 
@@ -478,16 +479,16 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Texts for each prompt
-    #[arg(long, default_value_t = 1, value_parser = positive)]
+    #[arg(long, default_value_t = 1, value_parser = positive, allow_negative_numbers = true)]
     samples: usize,
     /// The most tokens of a text
-    #[arg(long, default_value_t = 64, value_parser = positive)]
+    #[arg(long, default_value_t = 64, value_parser = positive, allow_negative_numbers = true)]
     tokens: usize,
     /// Laws are raised to the power 1 / temperature; 0 takes the likeliest token
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from that many of the likeliest tokens
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     top_k: Option<usize>,
     /// Draw from the fewest likeliest tokens that have this probability together
     #[arg(long, value_name = "P", allow_negative_numbers = true)]

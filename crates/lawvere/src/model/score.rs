@@ -161,10 +161,10 @@ pub fn read_document(
     }
     let document_tokens = tokens(model, &[document])?.remove(0);
     if document_tokens.len() + bos < 2 {
-        return Err(document.place.error(format!(
-            "{} tokens: nothing stands before any of them, so none can be scored",
-            document_tokens.len()
-        )));
+        return Err(document.place.error(match document_tokens.is_empty() {
+            true => "no tokens, so nothing can be scored",
+            false => "a single token, and nothing stands before it, so nothing can be scored",
+        }));
     }
     let windows = Windows { length, overlap };
     let (mut count, mut read) = (0, 0);

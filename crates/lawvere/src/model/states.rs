@@ -94,7 +94,7 @@ pub fn write_states(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<StatesSummary, RunError> {
     check_states_file(out)?;
-    let layers = chosen(&options.layers, last_layer(model))?;
+    let layers = chosen(&options.layers, last_layer(model), "--layers")?;
     let attention = match &options.attention {
         None => Vec::new(),
         Some(layers) => attention_layers(model, layers)?,
@@ -184,8 +184,9 @@ pub fn write_states(
 }
 
 /// The layers of a choice; a list as it is, in order.
-fn chosen(layers: &Layers, last: usize) -> Result<Vec<usize>, RunError> {
-    let mut resolved = layers.resolve(last)?;
+fn chosen(layers: &Layers, last: usize, argument: &str) -> Result<Vec<usize>, RunError> {
+    let resolved = layers.resolve(last);
+    let mut resolved = resolved.map_err(|e| RunError::Usage(format!("{argument}: {e}")))?;
     if let Layers::These(these) = layers {
         resolved.retain(|layer| these.contains(layer));
     }
@@ -197,7 +198,7 @@ fn attention_layers(model: &LanguageModel, layers: &Layers) -> Result<Vec<usize>
     if !matches!(model.architecture(), Architecture::Decoder(_)) {
         return usage("this network has no attention");
     }
-    let mut chosen = chosen(layers, last_layer(model))?;
+    let mut chosen = chosen(layers, last_layer(model), "--attention")?;
     match layers {
         Layers::These(these) if these.contains(&0) => {
             return usage(
