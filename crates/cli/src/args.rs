@@ -10,6 +10,7 @@ use lawvere::{
 };
 use serde_json::{Value, json};
 
+use crate::model::ModelCommand;
 use crate::output::Screen;
 use crate::train::{StoriesArgs, StoryArgs, TrainArgs};
 
@@ -47,6 +48,9 @@ pub enum Command {
     Train(Box<TrainArgs>),
     Stories(StoriesArgs),
     Report(Box<ReportArgs>),
+    /// Ask a language model alone: what it is, how it tokenizes, scores, represents and goes on
+    #[command(subcommand)]
+    Model(Box<ModelCommand>),
 }
 
 /// A document is a line, or a whole file.

@@ -1,6 +1,7 @@
 //! The `lawvere` command: it parses, calls and prints.
 
 mod args;
+mod model;
 mod output;
 mod train;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Train(args) => args.run(&cli.global, &mut screen),
         Command::Stories(args) => args.run(&cli.global),
         Command::Report(args) => args.run(&cli.global, &mut screen),
+        Command::Model(command) => command.run(&cli.global, &mut screen),
     };
     screen.finish();
     match result {

@@ -21,6 +21,8 @@ pub enum RunError {
     },
     #[error("{0}")]
     Usage(String),
+    #[error("{path}: {what}", path = path.display())]
+    Input { path: PathBuf, what: String },
     #[error("{path}: the checkpoint folder has no tokenizer.json, so texts cannot be read; put the model's tokenizer beside its weights", path = path.display())]
     NoTokenizer { path: PathBuf },
     #[error("{path}: it gives {contexts} contexts of order {order}, {open} of them followed by different tokens; a report needs two contexts, one of them with two possible next tokens: take a smaller --order or --min-count, or more text", path = path.display())]
@@ -64,7 +66,7 @@ impl RunError {
                         | TextError::Destination { .. }
                         | TextError::LanguageSize { .. }
                 )
-                | Self::Lm(LmError::Training(_))
+                | Self::Lm(LmError::Training(_) | LmError::Argument(_))
         )
     }
 }

@@ -16,20 +16,19 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod bench;
 mod cost;
 pub mod defaults;
 mod error;
 mod event;
 mod forest;
 mod index;
+pub mod model;
 mod observe;
 mod report;
 mod stories;
 mod train;
 mod truth;
 
-pub use bench::{BenchOptions, BenchReport, BenchResult, BenchShape, BenchTimes, bench};
 pub use cost::peak_memory;
 pub use error::RunError;
 pub use event::Event;

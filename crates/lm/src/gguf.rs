@@ -78,6 +78,17 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
     }
 }
 
+/// The tokens that end a text or a turn of it; an id outside the vocabulary is never drawn and left out.
+pub(crate) fn eos(gguf: &Gguf) -> Result<Vec<u32>, LmError> {
+    let vocab_size = gguf.strings("tokenizer.ggml.tokens")?.len();
+    let mut tokens = Vec::new();
+    for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"] {
+        let token = gguf.integer(key)?.filter(|&t| t < vocab_size as u64);
+        tokens.extend(token.map(|t| t as u32).filter(|t| !tokens.contains(t)));
+    }
+    Ok(tokens)
+}
+
 /// How many tensors are stored in each ggml type.
 pub(crate) fn storage(gguf: &Gguf) -> BTreeMap<String, usize> {
     let mut out = BTreeMap::new();

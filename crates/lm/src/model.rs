@@ -38,6 +38,7 @@ pub struct LanguageModel {
     architecture: Architecture,
     network: Network,
     document_end: Option<u32>,
+    eos: Vec<u32>,
     identity: String,
     origin: Origin,
 }
@@ -99,6 +100,7 @@ impl LanguageModel {
             architecture: Architecture::Decoder(config.clone()),
             network: Network::Decoder(Box::new(Decoder::new(config, weights))),
             document_end: None,
+            eos: crate::gguf::eos(&gguf)?,
             identity: sha256_of_file(path).map_err(|e| LmError::io(path, e))?,
             origin,
         })
@@ -133,12 +135,17 @@ impl LanguageModel {
             hashes += &sha256_of_file(file).map_err(|e| LmError::io(file, e))?;
         }
         let has_tokenizer = path.join("tokenizer.json").exists();
+        let vocab_size = architecture.vocab_size();
+        let mut eos = crate::safetensors::eos(path)?;
+        eos.retain(|&token| (token as usize) < vocab_size);
+        eos.extend(document_end.filter(|end| !eos.contains(end)));
         Ok(Self {
             path: path.to_owned(),
             tokenizer: has_tokenizer.then(|| Tokenizer::open(path)).transpose()?,
             architecture,
             network,
             document_end,
+            eos,
             identity: lawvere_token::sha256_hex(hashes.as_bytes()),
             origin,
         })
@@ -179,6 +186,12 @@ impl LanguageModel {
     /// document is an outcome of its laws.
     pub fn document_end(&self) -> Option<u32> {
         self.document_end
+    }
+
+    /// The tokens that end a text, as the checkpoint's own configuration and a model trained here have
+    /// them; where there are none, texts end only at their longest.
+    pub fn eos(&self) -> &[u32] {
+        &self.eos
     }
 
     /// The checkpoint's tokenizer; a folder without `tokenizer.json` has none.

@@ -155,6 +155,39 @@ fn bos(folder: &Path) -> Result<Option<u32>, LmError> {
     Ok(read_json::<Ids>(&folder.join("config.json"))?.bos_token_id)
 }
 
+/// The tokens that end a text, from `config.json` and `generation_config.json`. Some configurations say
+/// -1 for none.
+pub(crate) fn eos(folder: &Path) -> Result<Vec<u32>, LmError> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Ids {
+        One(i64),
+        Many(Vec<i64>),
+    }
+    #[derive(Deserialize)]
+    struct Config {
+        eos_token_id: Option<Ids>,
+    }
+    let mut tokens = Vec::new();
+    for name in ["config.json", "generation_config.json"] {
+        let path = folder.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let ids = match read_json::<Config>(&path)?.eos_token_id {
+            None => Vec::new(),
+            Some(Ids::One(id)) => vec![id],
+            Some(Ids::Many(ids)) => ids,
+        };
+        for token in ids.into_iter().filter_map(|id| u32::try_from(id).ok()) {
+            if !tokens.contains(&token) {
+                tokens.push(token);
+            }
+        }
+    }
+    Ok(tokens)
+}
+
 /// Whether the folder carries a chat template.
 pub(crate) fn has_chat_template(folder: &Path) -> bool {
     #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lawvere_core::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken};
 use lawvere_lm::train::{Architecture, LstmConfig, MlpConfig, Optimizer, Task, Trainer, Training};
-use lawvere_lm::{DecoderConfig, LanguageModel};
+use lawvere_lm::{DecoderConfig, Finish, Generation, LanguageModel, Sampling};
 
 const VOCAB: usize = 12;
 const END: u32 = 11;
@@ -146,6 +146,39 @@ fn a_perceptron_reads_its_last_tokens_only_and_an_lstm_all() {
     };
     assert!(far(lstm));
     assert!(!far(mlp));
+}
+
+#[test]
+fn an_opened_network_goes_on_from_prompts_as_its_laws_say() {
+    for architecture in architectures() {
+        let folder = tempfile::tempdir().unwrap();
+        trained(architecture.clone(), folder.path());
+        let model = LanguageModel::open(folder.path()).unwrap();
+        assert_eq!(model.eos(), [END]);
+        let prompts: [&[u32]; 3] = [&[END], &[END, 3, 4], &[END, 1, 3, 5, 7]];
+        let generation = Generation {
+            sampling: Sampling::default(),
+            samples: 30,
+            most: 12,
+            stop: model.eos().to_vec(),
+            seed: 1,
+        };
+        let texts = model.generate(&prompts, &generation).unwrap();
+        assert_eq!(texts.len(), 90);
+        assert!(texts.iter().any(|t| t.finish == Finish::Stop));
+        for text in &texts {
+            let ends = text.tokens.iter().position(|&t| t == END);
+            assert_eq!(
+                text.finish == Finish::Stop,
+                ends == Some(text.tokens.len() - 1)
+            );
+            let question = (prompts[text.prompt], text.tokens.as_slice());
+            let score = model.score(&[question]).unwrap().scores.remove(0);
+            for (a, b) in text.log_probs.iter().zip(&score.tokens) {
+                assert!((a - b).abs() < 1e-4, "{architecture:?}: {a} {b}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -56,7 +56,11 @@ impl std::str::FromStr for Layers {
 }
 
 impl Layers {
-    fn resolve(&self, last: usize) -> Result<Vec<usize>, ObserveError> {
+    /// The layers of a model whose last one is `last`, in order.
+    ///
+    /// # Errors
+    /// A layer that the model does not have.
+    pub fn resolve(&self, last: usize) -> Result<Vec<usize>, ObserveError> {
         let mut layers = match self {
             Self::Spread => (0..=6).map(|i| (i * last + 3) / 6).collect(),
             Self::All => (0..=last).collect(),

@@ -1,6 +1,8 @@
 //! How fast a model is on this machine, and how near to what the machine can do.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Instant;
 
 use lawvere_core::{ContextBatch, Factored, ShapeError};
@@ -8,6 +10,7 @@ use lawvere_lm::LanguageModel;
 use serde::Serialize;
 
 use crate::cost::product_rate;
+use crate::model::open_model;
 use crate::{Event, RunError, peak_memory};
 
 /// What to time.
@@ -17,16 +20,39 @@ pub struct BenchOptions {
     pub model: PathBuf,
     /// Sequences, and the tokens of each.
     pub shapes: Vec<BenchShape>,
-    /// How often each shape is timed, after a round that is not.
+    /// How often each shape is timed, after a round that is not; 1 at least.
     pub repeats: usize,
 }
 
-/// Sequences x tokens.
+/// Sequences x tokens, written `1x256`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
 pub struct BenchShape {
     pub batch: usize,
     pub tokens: usize,
+}
+
+impl FromStr for BenchShape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sizes = text.split_once('x');
+        let sizes = sizes.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+        match sizes {
+            Some((batch, tokens)) if batch > 0 && tokens > 1 && batch < 1 << 20 => {
+                Ok(Self { batch, tokens })
+            }
+            _ => Err(format!(
+                "`{text}` is not a shape: sequences x tokens, with 2 tokens at least, such as 1x256"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for BenchShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.batch, self.tokens)
+    }
 }
 
 /// Times of one kind of work.
@@ -85,31 +111,20 @@ pub fn bench(
     options: &BenchOptions,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<BenchReport, RunError> {
-    if options.repeats == 0 {
-        return Err(RunError::Usage("--repeats must be at least 1".into()));
-    }
-    on_event(Event::Part("loading the model".into()));
-    let model = LanguageModel::open(&options.model)?;
+    let model = open_model(&options.model, on_event)?;
     let bos = usize::from(model.bos().is_some());
-    for shape in &options.shapes {
-        if shape.batch == 0 || shape.tokens < 2 || shape.tokens > model.context_length() - bos {
-            return Err(RunError::Usage(format!(
-                "a shape of {}x{}: sequences must be at least 1, their tokens 2 to {}",
-                shape.batch,
-                shape.tokens,
-                model.context_length() - bos
-            )));
-        }
+    let limit = model.context_length() - bos;
+    if let Some(shape) = options.shapes.iter().find(|s| s.tokens > limit) {
+        return Err(RunError::Usage(format!(
+            "--shapes {shape}: this model reads {limit} tokens at once"
+        )));
     }
     on_event(Event::Part("timing the matrix product".into()));
     let (_, best) = product_rate((1024, 1536, 3072), 0.5);
     let peak_gflops = best / 1e9;
     let mut shapes = Vec::new();
     for &shape in &options.shapes {
-        on_event(Event::Part(format!(
-            "timing {}x{}",
-            shape.batch, shape.tokens
-        )));
+        on_event(Event::Part(format!("timing {shape}")));
         shapes.push(time_shape(&model, shape, options, peak_gflops)?);
     }
     Ok(BenchReport {
@@ -151,7 +166,7 @@ fn time_shape(
         |operations: f64, tokens: f64, mut run: Box<dyn FnMut() -> Result<(), RunError> + '_>| {
             run()?;
             let mut seconds = Vec::new();
-            for _ in 0..options.repeats {
+            for _ in 0..options.repeats.max(1) {
                 let start = Instant::now();
                 run()?;
                 seconds.push(start.elapsed().as_secs_f64());
@@ -203,7 +218,7 @@ fn time_shape(
         }),
     )?;
     Ok(BenchResult {
-        shape: format!("{batch}x{tokens}"),
+        shape: shape.to_string(),
         batch,
         tokens,
         states,

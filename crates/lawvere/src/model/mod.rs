@@ -1,0 +1,62 @@
+//! What is asked of a language model alone, without a corpus.
+
+mod bench;
+mod generate;
+mod given;
+mod info;
+mod score;
+mod states;
+mod tokenize;
+
+use std::path::Path;
+
+use lawvere_core::{Factored, NextToken};
+use lawvere_lm::LanguageModel;
+
+pub use bench::{BenchOptions, BenchReport, BenchResult, BenchShape, BenchTimes, bench};
+pub use generate::{Continuation, Continuations, GenerateOptions, Stop, generate};
+pub use given::{Content, Passage, Place, Question};
+pub use info::{ModelInfo, NamedToken, TokenizerInfo};
+pub use score::{Answer, Answers, DocumentReading, read_document, score};
+pub use states::{STATES_SCHEMA, StatesOptions, StatesSummary, check_states_file, write_states};
+pub use tokenize::{Tokenized, open_tokenizer, tokenize};
+
+use crate::cost::operations_per_second;
+use crate::{Event, RunError};
+
+/// Opens a checkpoint: a GGUF file or a folder.
+///
+/// # Errors
+/// [`LanguageModel::open`].
+pub fn open_model(path: &Path, on_event: &mut dyn FnMut(Event)) -> Result<LanguageModel, RunError> {
+    on_event(Event::Part(format!("loading {}", path.display())));
+    Ok(LanguageModel::open(path)?)
+}
+
+/// Tells what reading `tokens` tokens and making `laws` laws will take, unless it is nothing to wait for.
+fn tell_cost(
+    model: &LanguageModel,
+    tokens: usize,
+    laws: usize,
+    disk: u64,
+    on_event: &mut dyn FnMut(Event),
+) {
+    const WORTH_TELLING: f64 = 3e11;
+    let law = model.vocab_size() * model.hidden_size();
+    let operations =
+        2.0 * (model.multiply_adds_per_token() as f64 * tokens as f64 + law as f64 * laws as f64);
+    if operations < WORTH_TELLING {
+        return;
+    }
+    on_event(Event::Estimate {
+        tokens,
+        seconds: operations / (0.5 * operations_per_second()),
+        memory: 4 * (model.architecture().parameters() + law) as u64,
+        disk,
+    });
+}
+
+/// The number of the model's last layer.
+fn last_layer(model: &LanguageModel) -> usize {
+    model.last_layer().0
+}
