@@ -133,7 +133,7 @@ const WINDOW: usize = 1024;
 ///
 /// # Errors
 /// Windows that do not fit the model or one another, a document too short to be scored,
-/// [`score`]'s of what was given.
+/// [`score`](fn@score)'s of what was given.
 pub fn read_document(
     model: &LanguageModel,
     document: &Passage,
