@@ -320,6 +320,7 @@ impl ScoreArgs {
         if global.json {
             return Ok(pretty(&json!({
                 "model": model.identity(),
+                "provenance": provenance(global),
                 "shared": !self.separately,
                 "result": answers,
             })));
@@ -378,6 +379,7 @@ impl ScoreArgs {
         }
         let mut result = json!({
             "model": model.identity(),
+            "provenance": provenance(global),
             "cross_entropy": reading.cross_entropy,
             "perplexity": reading.perplexity,
             "tokens": found.tokens.len(),
@@ -395,6 +397,16 @@ impl ScoreArgs {
         }
         Ok(pretty(&result))
     }
+}
+
+/// What made a result.
+fn provenance(global: &Global) -> Value {
+    json!({
+        "tool_version": env!("CARGO_PKG_VERSION"),
+        "command": command_line(),
+        "seed": global.seed,
+        "threads": rayon::current_num_threads(),
+    })
 }
 
 fn token(model: &LanguageModel, id: u32) -> String {
@@ -530,7 +542,7 @@ impl GenerateArgs {
         let mut on_event = |event: Event| screen.show(event);
         let found = generate(&model, &prompts, &options, &mut on_event)?;
         Ok(match global.json {
-            true => self.json(&model, &prompts, &found, global.seed),
+            true => json_of(&model, &prompts, &options, &found, global),
             false => shown(&prompts, &found.texts),
         })
     }
@@ -554,32 +566,35 @@ impl GenerateArgs {
             _ => Ok(sampling),
         }
     }
+}
 
-    fn json(
-        &self,
-        model: &LanguageModel,
-        prompts: &[Passage],
-        found: &Continuations,
-        seed: u64,
-    ) -> String {
-        let texts: Vec<Value> = found
-            .texts
-            .iter()
-            .map(|text| {
-                let mut value = json!(text);
-                value["prompt_text"] = json!(prompts[text.prompt].text());
-                value
-            })
-            .collect();
-        pretty(&json!({
-            "model": model.identity(),
-            "seed": seed,
-            "texts": texts,
-            "generated": found.generated,
-            "seconds": found.seconds,
-            "tokens_per_second": found.tokens_per_second,
-        }))
-    }
+fn json_of(
+    model: &LanguageModel,
+    prompts: &[Passage],
+    options: &GenerateOptions,
+    found: &Continuations,
+    global: &Global,
+) -> String {
+    let texts: Vec<Value> = found
+        .texts
+        .iter()
+        .map(|text| {
+            let mut value = json!(text);
+            value["prompt_text"] = json!(prompts[text.prompt].text());
+            value
+        })
+        .collect();
+    pretty(&json!({
+        "model": model.identity(),
+        "provenance": provenance(global),
+        "sampling": options.sampling,
+        "samples": options.samples,
+        "most": options.most,
+        "texts": texts,
+        "generated": found.generated,
+        "seconds": found.seconds,
+        "tokens_per_second": found.tokens_per_second,
+    }))
 }
 
 /// Prompts and what follows; of several texts each under a line that tells which it is.
@@ -635,7 +650,9 @@ impl BenchArgs {
         };
         let report = bench(&options, &mut |event| screen.show(event))?;
         if global.json {
-            return Ok(pretty(&json!(report)));
+            let mut value = json!(report);
+            value["provenance"] = provenance(global);
+            return Ok(pretty(&value));
         }
         let mut lines = vec![format!(
             "{:9} {:7} {:>9} {:>9} {:>9} {:>8}",

@@ -963,3 +963,52 @@ fn the_sample_model_answers() {
         "{found}"
     );
 }
+
+#[test]
+fn a_model_is_timed_beside_the_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = small();
+    let args = [
+        "bench",
+        "--model",
+        &model,
+        "--shapes",
+        "2x8,1x16",
+        "--repeats",
+        "2",
+    ];
+    let report = json(folder.path(), &args);
+    let peak = report["peak_gflops"].as_f64().unwrap();
+    assert!(peak > 0.0);
+    let shapes = report["shapes"].as_array().unwrap();
+    assert_eq!(shapes.len(), 2);
+    assert_eq!(shapes[0]["shape"], "2x8");
+    for shape in shapes {
+        for what in ["states", "logits", "score"] {
+            let times = &shape[what];
+            let number = |key: &str| times[key].as_f64().unwrap();
+            let seconds = floats(&times["seconds"]);
+            assert_eq!(seconds.len(), 2);
+            assert!((number("median") - (seconds[0] + seconds[1]) / 2.0).abs() < 1e-12);
+            assert!((number("fraction_of_peak") - number("gflops") / peak).abs() < 1e-9);
+            // 16 tokens a shape; scores are of all but the first of each sequence.
+            let tokens = number("tokens_per_second") * number("median");
+            let batch = shape["batch"].as_f64().unwrap();
+            let expected = if what == "score" { 16.0 - batch } else { 16.0 };
+            assert!((tokens - expected).abs() < 1e-6);
+        }
+    }
+    for (shapes, wanted) in [
+        ("1x97", "96 tokens"),
+        ("0x4", "not a shape"),
+        ("3", "not a shape"),
+        ("1x1", "not a shape"),
+        ("200x8", "at most 111"),
+        ("1x99999999999999999999", "not a shape"),
+    ] {
+        let args = ["bench", "--model", &model, "--shapes", shapes];
+        refused(folder.path(), &args, 2, &[wanted]);
+    }
+    let args = ["bench", "--model", &model, "--repeats", "0"];
+    refused(folder.path(), &args, 2, &["--repeats"]);
+}

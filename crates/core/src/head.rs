@@ -171,7 +171,8 @@ impl<'a> HeadRef<'a> {
     /// Hands the logits of `states` (rows x d) to `visit`, block after block, in order: the index of
     /// the first row, and the logits, rows x vocabulary, which `visit` may change.
     ///
-    /// Cost: one product of rows x d x vocabulary; memory: a block of 256 rows.
+    /// Cost: one product of rows x d x vocabulary; memory: a block of 256 rows, and where
+    /// [`packed`](Self::packed) is `None` a copy of the weight.
     ///
     /// # Errors
     /// Shapes that do not fit; whatever `visit` returns.
@@ -209,7 +210,7 @@ impl<'a> HeadRef<'a> {
     /// Hands the next-token laws of `states` (rows x d) to `visit`, block after block, in order.
     ///
     /// Cost: one product of rows x d x vocabulary and an exponential an entry; memory: two blocks
-    /// of 256 rows.
+    /// of 256 rows, and where [`packed`](Self::packed) is `None` a copy of the weight.
     ///
     /// # Errors
     /// Shapes that do not fit; whatever `visit` returns.
@@ -241,7 +242,9 @@ impl<'a> HeadRef<'a> {
     /// every pair of a row and a token in `wanted`.
     ///
     /// Every logit is computed and none is kept: the softmax's denominator is added up over stretches
-    /// of the vocabulary. Cost: one product of rows x d x vocabulary and an exponential an entry.
+    /// of the vocabulary. Cost: one product of rows x d x vocabulary and an exponential an entry;
+    /// memory: 256 x 768 logits a thread, and where [`packed`](Self::packed) is `None` a copy of the
+    /// weight.
     ///
     /// # Errors
     /// Shapes that do not fit, a row or a token that does not exist.
@@ -428,6 +431,40 @@ mod tests {
         })
         .unwrap();
         assert_eq!(seen, 600);
+    }
+
+    #[test]
+    fn single_log_probabilities_are_those_of_the_whole_law() {
+        let weight = RowMatrix::from_fn(2000, 3, |i, j| ((i * 7 + j * 5) % 13) as f32 - 6.0);
+        let (_, states, _) = example();
+        let bias: Vec<f32> = (0..2000).map(|i| (i % 17) as f32 / 10.0).collect();
+        let packed = PackedMatrix::new(weight.view());
+        for packed in [None, Some(&packed)] {
+            let head = HeadRef {
+                weight: weight.view(),
+                bias: Some(&bias),
+                soft_cap: Some(5.0),
+                packed,
+            };
+            let wanted: Vec<(usize, u32)> = (0..900)
+                .map(|i| ((i * 37) % 300 + 299, (i * 7919 % 2000) as u32))
+                .chain([(400, 1999), (400, 1999), (400, 0)])
+                .collect();
+            let found = head.log_probs_of(&states, &wanted).unwrap();
+            head.for_each_log_prob_block::<ShapeError>(&states, |block| {
+                let rows = block.first_row..block.first_row + block.log_probs.nrows();
+                for (&(row, token), x) in wanted.iter().zip(&found) {
+                    if rows.contains(&row) {
+                        let whole = block.log_probs.get(row - rows.start, token as usize);
+                        assert!((x - whole).abs() < 1e-5);
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+            assert!(head.log_probs_of(&states, &[(600, 0)]).is_err());
+            assert!(head.log_probs_of(&states, &[(0, 2000)]).is_err());
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub enum KernelError {
         "layer {layer} does not exist: this model has layers 0 (embeddings) to {last} (the head's input)"
     )]
     UnknownLayer { layer: usize, last: usize },
+    #[error("the model's law is not finite: its weights overflow float32")]
+    NotFinite,
     #[error(transparent)]
     Shape(#[from] ShapeError),
     #[error(transparent)]

@@ -138,6 +138,12 @@ impl PackedMatrix {
         if rows.count == 0 || self.outputs == 0 {
             return;
         }
+        if self.inputs == 0 {
+            // Sums of nothing.
+            return if !add {
+                out.fill(0.0)
+            };
+        }
         // Enough parts that idle threads find one, as many as there are panels at most.
         let work = rows.count * self.outputs * self.inputs;
         let threads = rayon::current_num_threads();
@@ -422,6 +428,7 @@ mod tests {
     fn products_of_every_shape_are_the_sums_they_should_be() {
         for (rows, outputs, inputs) in [
             (1, 1, 1),
+            (3, 5, 0),
             (1, 100, 7),
             (5, 33, 193),
             (13, 31, 384),

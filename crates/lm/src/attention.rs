@@ -24,7 +24,7 @@ impl HeadLayout {
         let group = (self.heads / self.kv_heads).max(1);
         (2 * QUERY_ROWS / group)
             .next_multiple_of(16)
-            .min(QUERY_ROWS)
+            .clamp(16, QUERY_ROWS)
     }
 
     /// The length of a row `[k_1 .. k_kv | v_1 .. v_kv]`.

@@ -4,7 +4,7 @@ use lawvere_core::KernelError;
 use lawvere_token::TokenError;
 use thiserror::Error;
 
-/// Why a checkpoint cannot be used.
+/// Why a checkpoint cannot be used, or what is asked of a model not be answered.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum LmError {

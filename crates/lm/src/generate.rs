@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::attention::{HeadLayout, Past, attend, ends_of_windows};
 use crate::decoder::{Decoder, Memory, Tokens, Workspace};
 use crate::error::LmError;
-use crate::model::LanguageModel;
+use crate::model::{LanguageModel, check_finite};
 use crate::sampling::{Dice, Sampling};
 
 /// What to generate.
@@ -24,8 +24,8 @@ pub struct Generation {
     pub most: usize,
     /// Tokens that end a text; they are its last.
     pub stop: Vec<u32>,
-    /// Where chance comes from: a text depends on the seed, its prompt and its number, not on the
-    /// others.
+    /// Where chance comes from: a text depends on the seed, its prompt, the prompt's place among the
+    /// prompts and its number, and to rounding not on the others.
     pub seed: u64,
 }
 
@@ -56,8 +56,10 @@ pub struct Generated {
     pub finish: Finish,
 }
 
-/// Texts generated side by side: their keys and values are held until the last of them ends.
+/// Texts generated side by side, at most: their keys and values are held until the last of them ends.
 const TEXTS_AT_ONCE: usize = 64;
+/// Bytes that these keys and values may take; a single text takes what it needs.
+const BYTES_AT_ONCE: usize = 1 << 30;
 /// Tokens of prompts read together, unless one prompt is longer.
 const PROMPT_TOKENS: usize = 1024;
 
@@ -73,8 +75,9 @@ struct Text {
 
 impl LanguageModel {
     /// Goes on every prompt, `samples` times each; texts come prompt by prompt. A decoder reads each
-    /// prompt once and then one token a step, all texts side by side; the other networks read each
-    /// text again at every step.
+    /// prompt once for up to 64 texts and then one token a step, these texts side by side; the other
+    /// networks read each text again at every step. Memory beyond the model's: the keys and values of
+    /// those texts, of which there are fewer if they would take more than 1 GiB.
     ///
     /// # Errors
     /// An empty prompt where the model has no beginning-of-text token, a prompt longer than the model
@@ -91,7 +94,8 @@ impl LanguageModel {
                 "the stop token {token} is outside the vocabulary of {vocab_size} tokens"
             )));
         }
-        self.check(&ContextBatch::of_contexts(prompts.iter().copied()))?;
+        let contexts = ContextBatch::of_contexts(prompts.iter().copied());
+        self.check(&contexts, 0..contexts.len())?;
         let mut texts: Vec<Text> = (0..prompts.len())
             .flat_map(|prompt| (0..generation.samples).map(move |sample| (prompt, sample)))
             .map(|(prompt, sample)| Text {
@@ -104,7 +108,8 @@ impl LanguageModel {
             })
             .collect();
         if generation.most > 0 {
-            for texts in texts.chunks_mut(TEXTS_AT_ONCE) {
+            let at_once = self.texts_at_once(prompts, generation);
+            for texts in texts.chunks_mut(at_once) {
                 match self.decoder() {
                     Some(decoder) => self.go_on(decoder, prompts, texts, generation)?,
                     None => self.read_again(prompts, texts, generation)?,
@@ -119,6 +124,18 @@ impl LanguageModel {
             finish: text.finish.unwrap_or(Finish::Length),
         });
         Ok(done.collect())
+    }
+
+    /// How many texts are generated side by side.
+    fn texts_at_once(&self, prompts: &[&[u32]], generation: &Generation) -> usize {
+        let Some(decoder) = self.decoder() else {
+            return TEXTS_AT_ONCE;
+        };
+        let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
+        let tokens = longest.saturating_add(generation.most);
+        let tokens = tokens.min(self.context_length());
+        let each = tokens * decoder.config.layers * decoder.layout().past_row() * size_of::<f32>();
+        (BYTES_AT_ONCE / each.max(1)).clamp(1, TEXTS_AT_ONCE)
     }
 
     fn go_on(
@@ -230,13 +247,11 @@ impl LanguageModel {
                     .filter(|(i, _)| wanted.next_if_eq(i).is_some())
                     .map(|(_, text)| text)
                     .collect();
+                check_finite(block.log_probs)?;
                 let rows = drawing.into_par_iter().enumerate();
                 rows.for_each(|(row, text)| {
                     let law = block.log_probs.row(row);
-                    let Some(token) = generation.sampling.draw(law, &mut text.dice) else {
-                        text.finish = Some(Finish::Window);
-                        return;
-                    };
+                    let token = generation.sampling.draw(law, &mut text.dice);
                     text.tokens.push(token);
                     text.log_probs.push(law[token as usize]);
                     let read = prompts[text.prompt - first_prompt].len() + text.tokens.len();

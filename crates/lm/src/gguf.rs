@@ -47,11 +47,11 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
         None => hidden_size.checked_div(heads).unwrap_or(0),
     };
     let rotated = gguf.integer("llama.rope.dimension_count")?;
-    if rotated.is_some_and(|r| r as usize != head_dim) {
+    if let Some(rotated) = rotated.filter(|&r| r as usize != head_dim) {
         return Err(LmError::checkpoint(
             gguf.path(),
             format!(
-                "it rotates {rotated:?} of {head_dim} dimensions of a head; only all are supported"
+                "it rotates {rotated} of {head_dim} dimensions of a head; only all are supported"
             ),
         ));
     }
@@ -104,6 +104,7 @@ pub(crate) struct GgufTensors<'a> {
     gguf: &'a Gguf,
     head_dim: usize,
     left: BTreeSet<&'a str>,
+    bytes_taken: usize,
 }
 
 impl<'a> GgufTensors<'a> {
@@ -113,6 +114,7 @@ impl<'a> GgufTensors<'a> {
             gguf,
             head_dim: config.head_dim,
             left,
+            bytes_taken: 0,
         }
     }
 
@@ -150,6 +152,12 @@ impl TensorSource for GgufTensors<'_> {
         }
         let length = elements / dtype.block_size() * dtype.type_size();
         let bytes = self.gguf.data(&name, info, length)?;
+        self.bytes_taken = self.bytes_taken.saturating_add(length);
+        if self.bytes_taken > self.gguf.size() {
+            return Err(self.error(
+                "its tensors overlap: together they need more bytes than the file has".into(),
+            ));
+        }
         let dequantised = qtensor_from_ggml(dtype, bytes, shape.to_vec(), &Device::Cpu)
             .and_then(|q| q.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>())
             .map_err(|e| self.error(format!("the tensor `{name}` cannot be dequantised: {e}")))?;

@@ -35,7 +35,7 @@ impl LanguageModel {
                 "attention maps of layer 0: the embeddings are made without attention; layers count from 1 here".into(),
             ));
         }
-        self.check(&ContextBatch::of_contexts([tokens]))?;
+        self.check(&ContextBatch::of_contexts([tokens]), 0..1)?;
         let tokens: Vec<u32> = self
             .bos()
             .into_iter()

@@ -60,7 +60,7 @@ const ROWS_AT_ONCE: usize = 8192;
 
 impl LanguageModel {
     /// Opens a `.gguf` file or a Hugging Face checkpoint folder. Weights become float32: 4 bytes a
-    /// parameter.
+    /// parameter, and a decoder's head is kept twice ([`bytes`](Self::bytes)).
     ///
     /// # Errors
     /// Files that are missing, truncated or inconsistent; an architecture or tokenizer that is not
@@ -242,6 +242,16 @@ impl LanguageModel {
         self.architecture.parameters() - embedding - head
     }
 
+    /// Memory of the weights as they are computed with: float32, and a decoder's head both as rows and
+    /// laid out for products.
+    pub fn bytes(&self) -> usize {
+        let head = match &self.network {
+            Network::Decoder(_) => self.head().vocab_size() * self.hidden_size(),
+            Network::Small { .. } => 0,
+        };
+        4 * (self.architecture.parameters() + head)
+    }
+
     /// Multiply-adds of one token's attention, on average over a text of so many tokens: its scores and
     /// the sum of what it sees, in all blocks.
     pub fn attention_multiply_adds(&self, tokens: usize) -> usize {
@@ -251,11 +261,15 @@ impl LanguageModel {
         }
     }
 
-    /// What is wrong with `contexts` for this model, if anything.
-    pub(crate) fn check(&self, contexts: &ContextBatch) -> Result<(), KernelError> {
+    /// What is wrong with some of `contexts` for this model, if anything.
+    pub(crate) fn check(
+        &self,
+        contexts: &ContextBatch,
+        windows: Range<usize>,
+    ) -> Result<(), KernelError> {
         let (vocab_size, limit) = (self.vocab_size(), self.context_length());
         let bos = usize::from(self.bos().is_some());
-        for (index, window) in contexts.windows().enumerate() {
+        for (index, window) in windows.map(|i| (i, contexts.window(i))) {
             // Tokens after the last position asked for cannot change what is read there.
             let read = window.positions.last().map_or(0, |&p| p as usize);
             let length = read + bos;
@@ -292,7 +306,24 @@ impl LanguageModel {
         layers: &[usize],
         mut take: impl FnMut(&StretchRows, usize, RowMatrix<f32>) -> Result<(), E>,
     ) -> Result<usize, E> {
-        self.check(contexts)?;
+        self.check(contexts, windows.clone())?;
+        let rows: usize = windows
+            .clone()
+            .map(|i| contexts.window(i).positions.len())
+            .sum();
+        let tokens: usize = windows
+            .clone()
+            .map(|i| contexts.window(i).tokens.len())
+            .sum();
+        // Prefixes are numbered in 32 bits.
+        if rows.max(tokens) >= u32::MAX as usize {
+            return Err(E::from(KernelError::Other(
+                format!(
+                    "{tokens} tokens and {rows} rows at once; ask for fewer than 2^32 at a time"
+                )
+                .into(),
+            )));
+        }
         match &self.network {
             Network::Decoder(decoder) => {
                 let forest = PrefixForest::new(contexts, windows, self.bos());
@@ -426,6 +457,17 @@ fn small_batches(contexts: &ContextBatch, windows: Range<usize>) -> Vec<SmallBat
     batches
 }
 
+/// A NaN among logits is in the softmax's denominator, and so in every log-probability of its row.
+pub(crate) fn check_finite(log_probs: &RowMatrix<f32>) -> Result<(), KernelError> {
+    match log_probs
+        .rows()
+        .any(|row| row.first().is_some_and(|x| x.is_nan()))
+    {
+        true => Err(KernelError::NotFinite),
+        false => Ok(()),
+    }
+}
+
 fn file_name(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     path.file_name()
@@ -464,6 +506,7 @@ impl NextToken for LanguageModel {
             })?;
             self.head()
                 .for_each_log_prob_block::<KernelError>(&states, |block| {
+                    check_finite(block.log_probs)?;
                     let log_probs = LogProbs::Dense(block.log_probs.clone());
                     visit(first_row + block.first_row, log_probs)
                 })?;

@@ -81,18 +81,19 @@ impl Sampling {
         law
     }
 
-    /// A token drawn from [`law`](Self::law); `None` from a law without outcomes.
-    pub fn draw(&self, log_probs: &[f32], dice: &mut Dice) -> Option<u32> {
+    /// A token drawn from [`law`](Self::law) of log-probabilities that are not all minus infinity.
+    pub fn draw(&self, log_probs: &[f32], dice: &mut Dice) -> u32 {
         let law = self.law(log_probs);
         let mut left: f64 = dice.0.random();
         for &(token, p) in &law {
             left -= p;
             if left < 0.0 {
-                return Some(token);
+                return token;
             }
         }
-        // What rounding left over falls to the last outcome.
-        law.last().map(|l| l.0)
+        // What rounding left over falls to the last outcome that there is.
+        let possible = law.iter().rev().find(|l| l.1 > 0.0);
+        possible.map_or(0, |l| l.0)
     }
 }
 
@@ -228,7 +229,7 @@ mod tests {
                 } else {
                     Dice::new(5, i)
                 };
-                counts[sampling.draw(&law, &mut dice).unwrap() as usize] += 1.0;
+                counts[sampling.draw(&law, &mut dice) as usize] += 1.0;
             }
             let statistic: f64 = counts
                 .iter()

@@ -43,21 +43,17 @@ impl Windows {
     /// The windows of a document of `tokens` tokens: where each lies, and from which token on it is
     /// scored.
     pub fn cut(&self, tokens: usize) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
-        let Self { length, overlap } = *self;
+        let (length, overlap) = (self.length.max(1), self.overlap);
         let step = length.saturating_sub(overlap).max(1);
         let mut next = 0;
         std::iter::from_fn(move || {
             if next >= tokens {
                 return None;
             }
-            let start = if next == 0 { 0 } else { next - overlap };
+            let start = next.saturating_sub(overlap);
             let scored = next;
             let end = (start + length).min(tokens);
-            next = if start == 0 && scored == 0 {
-                length
-            } else {
-                next + step
-            };
+            next = if scored == 0 { length } else { next + step };
             Some((start..end, scored))
         })
     }
@@ -79,14 +75,17 @@ pub struct Reading {
     pub forwarded: usize,
 }
 
+/// Tokens of a document's windows that are scored together.
+const TOKENS_AT_ONCE: usize = 1 << 20;
+
 impl LanguageModel {
     /// Scores continuations of prefixes: `questions` are pairs of a prefix and a continuation.
     ///
     /// All texts together form a forest of prefixes and each distinct prefix goes through a decoder
     /// once, whatever the order of the questions; a text's last token is never forwarded. Small
     /// networks that `train` makes share nothing. Scores agree with those of single questions to
-    /// rounding (1e-5). Memory beyond the model's: some bytes a token, and the keys and values of one
-    /// text.
+    /// rounding (1e-5); an empty continuation has the score 0. Memory beyond the model's: some 16 bytes
+    /// for every token of every question, shared or not, and the keys and values of one text.
     ///
     /// # Errors
     /// An empty prefix where the model has no beginning-of-text token, a text longer than the model
@@ -120,6 +119,9 @@ impl LanguageModel {
                 let (wanted, places): (Vec<(usize, u32)>, Vec<usize>) =
                     pairs.map(|(i, row)| ((i, targets[row]), row)).unzip();
                 let found = self.head().log_probs_of(&states, &wanted)?;
+                if found.iter().any(|x| x.is_nan()) {
+                    return Err(KernelError::NotFinite);
+                }
                 places
                     .iter()
                     .zip(found)
@@ -145,7 +147,9 @@ impl LanguageModel {
         })
     }
 
-    /// Reads a document of any length in windows, each token scored once.
+    /// Reads a document of any length in windows. Each token is scored once, but for those that nothing
+    /// stands before: without a beginning-of-text token the document's first, and with an overlap of 0
+    /// every window's first.
     ///
     /// # Errors
     /// Windows that do not fit the model or one another, a document of which nothing can be scored, a
@@ -181,11 +185,17 @@ impl LanguageModel {
                 tokens.len()
             )));
         }
-        let scores = self.score(&questions)?;
         let mut all = vec![None; tokens.len()];
-        for (score, first) in scores.scores.iter().zip(first) {
-            for (slot, &x) in all[first..].iter_mut().zip(&score.tokens) {
-                *slot = Some(x);
+        let mut forwarded = 0;
+        // Windows share next to nothing: in groups, so that few copies of their tokens are held.
+        let group = (TOKENS_AT_ONCE / windows.length).max(1);
+        for (questions, first) in questions.chunks(group).zip(first.chunks(group)) {
+            let scores = self.score(questions)?;
+            forwarded += scores.forwarded;
+            for (score, &first) in scores.scores.iter().zip(first) {
+                for (slot, &x) in all[first..].iter_mut().zip(&score.tokens) {
+                    *slot = Some(x);
+                }
             }
         }
         let scored = all.iter().flatten().count();
@@ -196,7 +206,7 @@ impl LanguageModel {
             cross_entropy,
             perplexity: cross_entropy.exp(),
             scored,
-            forwarded: scores.forwarded,
+            forwarded,
         })
     }
 }

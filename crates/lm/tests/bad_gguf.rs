@@ -313,3 +313,51 @@ fn a_file_cut_or_altered_anywhere_never_panics() {
         }
     }
 }
+
+#[test]
+fn a_model_of_very_many_heads_answers() {
+    let mut draft = model();
+    number(&mut draft, "attention.head_count", 256);
+    number(&mut draft, "attention.key_length", 2);
+    for (name, dims) in [
+        ("attn_q", [8, 512]),
+        ("attn_k", [8, 2]),
+        ("attn_v", [8, 2]),
+        ("attn_output", [512, 8]),
+    ] {
+        let name = format!("blk.0.{name}.weight");
+        draft.tensors.retain(|t| t.name != name);
+        add(&mut draft, &name, &dims);
+    }
+    let model = open(&draft.bytes()).unwrap();
+    let scores = model.score(&[(&[5, 6], &[7, 8])]).unwrap();
+    assert!(scores.scores[0].total.is_finite());
+}
+
+#[test]
+fn a_model_whose_weights_overflow_says_so_instead_of_answering() {
+    let mut draft = model();
+    let norm = draft.tensors.iter_mut();
+    let norm = norm.filter(|t| t.name == "output_norm.weight");
+    norm.for_each(|t| t.data = 3e38f32.to_le_bytes().repeat(8));
+    let embedding = draft.tensors.iter_mut();
+    let embedding = embedding.filter(|t| t.name == "token_embd.weight");
+    embedding.for_each(|t| t.data = 10f32.to_le_bytes().repeat(8 * 259));
+    let model = open(&draft.bytes()).unwrap();
+    let error = model.score(&[(&[5], &[7])]).unwrap_err().to_string();
+    assert!(error.contains("not finite"), "{error}");
+    for temperature in [0.0, 1.0] {
+        let generation = lawvere_lm::Generation {
+            sampling: lawvere_lm::Sampling {
+                temperature,
+                ..lawvere_lm::Sampling::default()
+            },
+            samples: 1,
+            most: 2,
+            stop: Vec::new(),
+            seed: 0,
+        };
+        let error = model.generate(&[&[5]], &generation).unwrap_err();
+        assert!(error.to_string().contains("not finite"), "{error}");
+    }
+}

@@ -89,6 +89,11 @@ impl Gguf {
         &self.tensors
     }
 
+    /// The file's size in bytes.
+    pub fn size(&self) -> usize {
+        self.map.len()
+    }
+
     /// An error about this file.
     pub fn error(&self, what: impl Into<String>) -> TokenError {
         TokenError::Gguf {

@@ -9,7 +9,7 @@ use lawvere_core::{ContextBatch, Factored, ShapeError};
 use lawvere_lm::LanguageModel;
 use serde::Serialize;
 
-use crate::cost::product_rate;
+use crate::cost::{available_memory, product_rate};
 use crate::model::open_model;
 use crate::{Event, RunError, peak_memory};
 
@@ -93,6 +93,8 @@ pub struct BenchResult {
 pub struct BenchReport {
     /// The checkpoint.
     pub model: PathBuf,
+    /// The SHA-256 of its file, or of its files' hashes.
+    pub identity: String,
     /// Threads that were computed on.
     pub threads: usize,
     /// What the engine's matrix product reaches here, in 10^9 operations a second: the best of half a second of products of 1024 x 1536 x 3072.
@@ -119,6 +121,24 @@ pub fn bench(
             "--shapes {shape}: this model reads {limit} tokens at once"
         )));
     }
+    let vocab = model.head().vocab_size();
+    let room = available_memory().unwrap_or(1 << 34);
+    for shape in &options.shapes {
+        if shape.batch > vocab {
+            return Err(RunError::Usage(format!(
+                "--shapes {shape}: at most {vocab} sequences begin with different tokens here, and others would share their beginning"
+            )));
+        }
+        let each = (16 + 8 * model.hidden_size()) as u64;
+        let needed = (shape.batch as u64)
+            .saturating_mul(shape.tokens as u64)
+            .saturating_mul(each);
+        if needed > room {
+            return Err(RunError::Usage(format!(
+                "--shapes {shape}: its tokens and states take {needed} bytes, and {room} can be had"
+            )));
+        }
+    }
     on_event(Event::Part("timing the matrix product".into()));
     let (_, best) = product_rate((1024, 1536, 3072), 0.5);
     let peak_gflops = best / 1e9;
@@ -129,6 +149,7 @@ pub fn bench(
     }
     Ok(BenchReport {
         model: options.model.clone(),
+        identity: model.identity().to_owned(),
         threads: rayon::current_num_threads(),
         peak_gflops,
         shapes,

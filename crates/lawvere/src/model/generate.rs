@@ -4,8 +4,8 @@ use lawvere_lm::{Finish, Generated, Generation, LanguageModel, Sampling};
 use lawvere_token::Tokenizer;
 use serde::Serialize;
 
-use super::Passage;
 use super::given::{check_beginning, check_length, tokens};
+use super::{Passage, tell_cost};
 use crate::{Event, RunError};
 
 /// What ends a text before its longest.
@@ -100,6 +100,22 @@ pub fn generate(
         stop: stop_tokens(model, &options.stop)?,
         seed: options.seed,
     };
+    // At most, and a token a step costs more than one among many.
+    let longest = read.iter().map(Vec::len).max().unwrap_or(0);
+    let most = count.saturating_mul(options.most.min(model.context_length()));
+    let all = most.saturating_add(read.iter().map(Vec::len).sum());
+    tell_cost(
+        model,
+        (
+            all,
+            longest
+                .saturating_add(options.most)
+                .min(model.context_length()),
+        ),
+        most,
+        0,
+        on_event,
+    );
     on_event(Event::Part(format!(
         "generating: {count} texts of at most {} tokens",
         options.most

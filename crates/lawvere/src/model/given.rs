@@ -174,7 +174,15 @@ fn read_text(path: &Path) -> Result<String, RunError> {
             e.utf8_error().valid_up_to()
         ))
     })?;
-    Ok(match text.strip_prefix('\u{feff}') {
+    if let Some(offset) = text.find('\0') {
+        return Err(Place::File(path.to_owned()).error(format!(
+            "not a text: byte {offset} is NUL; take the text out of it first"
+        )));
+    }
+    // As a corpus is read: without a byte-order mark, lines ending in one character.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.replace("\r\n", "\n");
+    Ok(match text.strip_suffix('\r') {
         Some(rest) => rest.to_owned(),
         None => text,
     })

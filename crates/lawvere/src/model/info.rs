@@ -28,7 +28,7 @@ pub struct ModelInfo {
     pub hidden_size: usize,
     /// How tensors are stored, and how many of each kind.
     pub storage: BTreeMap<String, usize>,
-    /// Bytes of the weights in float32, in which everything is computed.
+    /// Bytes of the weights as they are computed with: float32, a decoder's head twice.
     pub float32_bytes: usize,
     /// The largest resident memory of the process that opened it, bytes, where the system tells.
     pub peak_memory: Option<u64>,
@@ -105,7 +105,7 @@ impl ModelInfo {
             last_layer: last_layer(model),
             hidden_size: model.hidden_size(),
             storage: origin.storage.clone(),
-            float32_bytes: 4 * parameters,
+            float32_bytes: model.bytes(),
             peak_memory: peak_memory(),
             context_length: Some(model.context_length()).filter(|&length| length < usize::MAX),
             bos: model.bos().map(named),

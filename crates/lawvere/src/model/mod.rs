@@ -33,25 +33,26 @@ pub fn open_model(path: &Path, on_event: &mut dyn FnMut(Event)) -> Result<Langua
     Ok(LanguageModel::open(path)?)
 }
 
-/// Tells what reading `tokens` tokens and making `laws` laws will take, unless it is nothing to wait for.
+/// Tells what reading `tokens` tokens, in texts of `longest` at most, and making `laws` laws will take,
+/// unless it is nothing to wait for.
 fn tell_cost(
     model: &LanguageModel,
-    tokens: usize,
+    (tokens, longest): (usize, usize),
     laws: usize,
     disk: u64,
     on_event: &mut dyn FnMut(Event),
 ) {
     const WORTH_TELLING: f64 = 3e11;
     let law = model.vocab_size() * model.hidden_size();
-    let operations =
-        2.0 * (model.multiply_adds_per_token() as f64 * tokens as f64 + law as f64 * laws as f64);
+    let token = model.multiply_adds_per_token() + model.attention_multiply_adds(longest);
+    let operations = 2.0 * (token as f64 * tokens as f64 + law as f64 * laws as f64);
     if operations < WORTH_TELLING {
         return;
     }
     on_event(Event::Estimate {
         tokens,
         seconds: operations / (0.5 * operations_per_second()),
-        memory: 4 * (model.architecture().parameters() + law) as u64,
+        memory: model.bytes() as u64,
         disk,
     });
 }

@@ -72,6 +72,11 @@ pub fn score(
         .iter()
         .map(|(p, c)| (p.as_slice(), c.as_slice()))
         .collect();
+    // At most: what questions share is not known yet.
+    let lengths = pairs.iter().map(|(p, c)| p.len() + c.len());
+    let laws = pairs.iter().map(|(_, c)| c.len()).sum();
+    let longest = lengths.clone().max().unwrap_or(0);
+    tell_cost(model, (lengths.sum(), longest), laws, 0, on_event);
     on_event(Event::Part(format!("scoring: {} questions", pairs.len())));
     let start = Instant::now();
     let (mut scores, mut forwarded, mut separately) = (Vec::new(), 0, 0);
@@ -172,7 +177,13 @@ pub fn read_document(
         count += 1;
         read += window.len() - 1 + bos;
     }
-    tell_cost(model, read, document_tokens.len(), 0, on_event);
+    tell_cost(
+        model,
+        (read, length.min(document_tokens.len())),
+        document_tokens.len(),
+        0,
+        on_event,
+    );
     on_event(Event::Part(format!(
         "reading: {} tokens in {count} windows",
         document_tokens.len()

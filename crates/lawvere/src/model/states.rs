@@ -120,7 +120,8 @@ pub fn write_states(
             available as f64 / 1e9
         )));
     }
-    tell_cost(model, count, 0, bytes as u64, on_event);
+    let passes = 1 + usize::from(options.attention.is_some());
+    tell_cost(model, (passes * count, count), 0, bytes as u64, on_event);
     on_event(Event::Part(format!("reading: {count} tokens")));
     let start = Instant::now();
     let bos = count - own.len();

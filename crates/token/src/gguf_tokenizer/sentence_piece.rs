@@ -19,6 +19,10 @@ const SPACE: &str = "\u{2581}";
 
 /// Trying every cut of a token costs the square of its length; pieces have some tens of bytes.
 const LONGEST_TOKEN: usize = 1024;
+/// The longest list of merges: so many bytes, and so many for each byte of the tokens. A vocabulary in
+/// use has some ten merges a token.
+const MERGE_BYTES: usize = 64 << 20;
+const MERGE_BYTES_PER_BYTE: usize = 64;
 
 /// llama.cpp merges those neighbours in a text whose token together has the highest score, the leftmost
 /// of equals; here that is a list of merges by decreasing score. The two agree where no two tokens
@@ -69,6 +73,8 @@ fn merges(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>,
     let key = "tokenizer.ggml.scores";
     let scores = one_each(gguf, key, vocabulary.tokens.len())?;
     let mut found = Vec::new();
+    let bytes: usize = vocabulary.tokens.iter().map(String::len).sum();
+    let mut left_over = MERGE_BYTES.saturating_add(bytes.saturating_mul(MERGE_BYTES_PER_BYTE));
     for (id, (token, &score)) in vocabulary.tokens.iter().zip(scores).enumerate() {
         if !score.is_finite() {
             return Err(gguf.error(format!(
@@ -84,6 +90,11 @@ fn merges(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>,
         for (cut, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(cut);
             if vocabulary.ids.contains_key(left) && vocabulary.ids.contains_key(right) {
+                left_over = left_over.checked_sub(token.len()).ok_or_else(|| {
+                    gguf.error(
+                        "tokenizer.ggml.tokens: its tokens can be made of one another in too many ways to be a trained vocabulary",
+                    )
+                })?;
                 found.push((score, (left.to_owned(), right.to_owned())));
             }
         }
