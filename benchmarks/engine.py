@@ -1,13 +1,16 @@
 """Seconds for every logit of batches of tokens with the sample model, by one peer in this process; or the table of many runs.
 
 usage: engine.py ENGINE SHAPE[,SHAPE...] [--repeats 5] [--threads 2]
+       engine.py pairs SHAPE[,SHAPE...] [--repeats 5] [--threads 2] [--lawvere target/release/lawvere]
        engine.py table FILE
 
 ENGINE is torch (transformers' LlamaForCausalLM, dequantised weights, float32, sdpa attention), torch-bf16
 (the same in bfloat16) or llama (llama.cpp on the Q4_1 weights, all sequences of a shape in one batch and
 one after another, whichever was faster). SHAPE is ROWSxTOKENS: rows without a shared prefix, no cache.
 Prints a line of JSON for each shape, {"engine", "shape", "seconds": [...], "others", "peak_memory", ...},
-after warming up; loading is not timed; `others` is how many cores other processes kept busy. `table` reads such lines, and lines of `lawvere model bench --json`, from
+after warming up; loading is not timed; `others` is how many cores other processes kept busy. `pairs` times PyTorch in
+float32 and ours by turns, one run each, so that both meet the same machine even if it changes by the
+minute, and prints each pair and the median of their ratios. `table` reads such lines, and lines of `lawvere model bench --json`, from
 a file, and prints medians. engine.sh runs it all.
 """
 
@@ -54,7 +57,35 @@ def timed(run, repeats, warmup=2):
     return {"seconds": [round(s, 5) for s in seconds], "others": round(max(0.0, work_of_others() - others) / sum(seconds), 2)}
 
 
+def pairs(shapes, args):
+    """Pairs of one timed run each; ours loads its model anew every time, which is not counted."""
+    import subprocess
+
+    for shape, run in torch_runs(shapes, args, "float32"):
+        run()
+        ratios = []
+        for _ in range(args.repeats):
+            command = [args.lawvere, "model", "bench", "--model", str(MODEL), "--shapes", shape, "--repeats", "1"]
+            command += ["--threads", str(args.threads), "--json", "--quiet"]
+            report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            ours = report["shapes"][0]["logits"]["seconds"][0]
+            (theirs,) = timed(run, 1, warmup=1)["seconds"]
+            ratios.append(ours / theirs)
+            rate = report["peak_gflops"]
+            print(f"{shape}: ours {ours:.3f}, PyTorch {theirs:.3f}, ratio {ours / theirs:.2f}, product {rate:.0f} GFLOP/s", flush=True)
+        print(f"{shape}: median ratio {statistics.median(ratios):.2f} of {len(ratios)} pairs", flush=True)
+
+
 def by_torch(shapes, args, dtype):
+    import torch
+    import transformers
+
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    for shape, run in torch_runs(shapes, args, dtype):
+        yield {"shape": shape, **timed(run, args.repeats), "versions": versions}
+
+
+def torch_runs(shapes, args, dtype):
     import torch
     import transformers
 
@@ -63,7 +94,6 @@ def by_torch(shapes, args, dtype):
         MODEL.parent, gguf_file=MODEL.name, dtype=getattr(torch, dtype), attn_implementation="sdpa"
     ).eval()
     assert type(model) is transformers.LlamaForCausalLM and model.dtype == getattr(torch, dtype)
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     for shape in shapes:
         ids = torch.tensor(rows_of(shape))
 
@@ -72,7 +102,7 @@ def by_torch(shapes, args, dtype):
             logits = model(ids, use_cache=False).logits
             assert logits.shape == (*ids.shape, 49152)
 
-        yield {"shape": shape, **timed(run, args.repeats), "versions": versions}
+        yield shape, run
 
 
 def by_llama(shapes, args):
@@ -165,11 +195,14 @@ def table(lines):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("engine", choices=["torch", "torch-bf16", "llama", "table"])
+    parser.add_argument("engine", choices=["torch", "torch-bf16", "llama", "pairs", "table"])
     parser.add_argument("what", help="shapes, as 1x256,16x64; for table, the file of lines")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--lawvere", default="target/release/lawvere")
     args = parser.parse_args()
+    if args.engine == "pairs":
+        return pairs(args.what.split(","), args)
     if args.engine == "table":
         return table(Path(args.what).read_text().splitlines())
     shapes = args.what.split(",")
