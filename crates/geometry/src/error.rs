@@ -1,5 +1,6 @@
 use lawvere_core::ShapeError;
 use lawvere_core::linalg::LinalgError;
+use lawvere_core::stoch::StochError;
 use thiserror::Error;
 
 /// Why the geometry of an Observation cannot be measured.
@@ -20,6 +21,42 @@ pub enum GeometryError {
     DocumentEnd { context: String },
     #[error("no context is followed by two different tokens, so there are no log-odds to compare")]
     NoLogOdds,
+    #[error(
+        "there is nothing to measure: {tokens} tokens, {contexts} contexts; at least one of each is needed"
+    )]
+    Empty { tokens: usize, contexts: usize },
+    #[error(
+        "the support matrix is {value} at token {token}, context {context} (counted from 0); its entries are 0 or 1"
+    )]
+    NotBinary {
+        token: usize,
+        context: usize,
+        value: f64,
+    },
+    #[error(
+        "context {context} (counted from 0) has no next token: an empty support is no law; leave the context out"
+    )]
+    EmptySupport { context: usize },
+    #[error("{what}, context {context} (counted from 0): {source}")]
+    Law {
+        what: &'static str,
+        context: usize,
+        source: StochError,
+    },
+    #[error(
+        "the probability of token {token} after context {context} (both counted from 0) is {value}; probabilities are more than 0 and at most 1"
+    )]
+    Probability {
+        token: usize,
+        context: usize,
+        value: f64,
+    },
+    #[error("{what}: {problem}")]
+    Argument { what: &'static str, problem: String },
+    #[error("the weight of context {context} (counted from 0) is {value}; weights are more than 0")]
+    Weight { context: usize, value: f64 },
+    #[error("the contexts' weights: {0}")]
+    Weights(StochError),
     #[error(transparent)]
     Shape(#[from] ShapeError),
     #[error(transparent)]

@@ -12,15 +12,17 @@
 
 mod collapse;
 mod error;
+mod laws;
 mod log_odds;
 mod spectrum;
 mod support;
 
 pub use collapse::{LayerCollapse, collapse};
 pub use error::GeometryError;
+pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
 pub use spectrum::{Concept, Spectrum, spectrum};
-pub use support::{Heatmap, SupportSummary, Supports};
+pub use support::{Heatmap, SupportSummary, Supports, Vocabulary};
 
 use lawvere_observe::{Kind, Observation};
 

@@ -1,10 +1,21 @@
 use std::collections::HashMap;
 
-use lawvere_core::{SparseRows, stoch, sum};
+use lawvere_core::{RowMatrix, SparseRows, stoch, sum};
 use lawvere_observe::Observation;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{GeometryError, require_contexts};
+
+/// Which tokens are rows of the support matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vocabulary {
+    /// Those that follow some context.
+    #[default]
+    Occurring,
+    /// All that the model or tokenizer knows; those that follow no context have rows of zeros.
+    Full,
+}
 
 /// Which token follows which context: the support matrix S, one row a context.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,11 +80,22 @@ impl Supports {
     /// Supports of a finite corpus are *observed* supports: they grow with the corpus.
     ///
     /// # Errors
-    /// An Observation of positions.
+    /// An Observation of positions; a context without a next token.
     pub fn new(observation: &Observation) -> Result<Self, GeometryError> {
+        Self::over(observation, Vocabulary::Occurring)
+    }
+
+    /// As [`new`](Self::new), with a choice of the rows of S.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn over(observation: &Observation, vocabulary: Vocabulary) -> Result<Self, GeometryError> {
         require_contexts(observation)?;
         let counts = &observation.counts;
         let mut tokens: Vec<u32> = counts.indices().to_vec();
+        if vocabulary == Vocabulary::Full {
+            tokens.extend(0..observation.info.vocab_size as u32);
+        }
         tokens.sort_unstable();
         tokens.dedup();
         let mut column = vec![0u32; counts.ncols()];
@@ -81,14 +103,63 @@ impl Supports {
             column[token as usize] = v as u32;
         }
         let mut rows = SparseRows::new(tokens.len());
-        let mut seen: HashMap<&[u32], usize> = HashMap::new();
-        let mut class = Vec::with_capacity(counts.nrows());
         for (support, _) in counts.rows() {
-            let next = seen.len();
-            class.push(*seen.entry(support).or_insert(next));
             // Columns keep the tokens' order, so they increase as the tokens do.
             let pushed = rows.push_row(support.iter().map(|&t| (column[t as usize], 1.0)));
             debug_assert!(pushed.is_ok());
+        }
+        Self::grouped(tokens, rows)
+    }
+
+    /// The support matrix with these rows, contexts x tokens (the transpose of the papers' S); token
+    /// v is row v of S. O(entries).
+    ///
+    /// # Errors
+    /// No contexts or no tokens, an entry other than 1, a context without a next token.
+    pub fn from_rows(rows: SparseRows<f64>) -> Result<Self, GeometryError> {
+        for (context, (support, values)) in rows.rows().enumerate() {
+            if let Some(k) = values.iter().position(|&x| x != 1.0) {
+                return Err(GeometryError::NotBinary {
+                    token: support[k] as usize,
+                    context,
+                    value: values[k],
+                });
+            }
+        }
+        Self::grouped((0..rows.ncols() as u32).collect(), rows)
+    }
+
+    /// The support matrix of a dense S of zeros and ones, V x m. O(V m).
+    ///
+    /// # Errors
+    /// As [`from_rows`](Self::from_rows).
+    pub fn from_dense(matrix: &RowMatrix<f64>) -> Result<Self, GeometryError> {
+        let (tokens, contexts) = (matrix.nrows(), matrix.ncols());
+        let mut rows = SparseRows::new(tokens);
+        for context in 0..contexts {
+            let entries = (0..tokens).map(|v| (v as u32, matrix.get(v, context)));
+            // NaN is kept, and refused with the other values that are not 0 or 1.
+            let pushed = rows.push_row(entries.filter(|(_, x)| *x != 0.0));
+            debug_assert!(pushed.is_ok());
+        }
+        Self::from_rows(rows)
+    }
+
+    fn grouped(tokens: Vec<u32>, rows: SparseRows<f64>) -> Result<Self, GeometryError> {
+        if rows.nrows() == 0 || rows.ncols() == 0 {
+            return Err(GeometryError::Empty {
+                tokens: rows.ncols(),
+                contexts: rows.nrows(),
+            });
+        }
+        if let Some(context) = rows.rows().position(|(support, _)| support.is_empty()) {
+            return Err(GeometryError::EmptySupport { context });
+        }
+        let mut seen: HashMap<&[u32], usize> = HashMap::new();
+        let mut class = Vec::with_capacity(rows.nrows());
+        for (support, _) in rows.rows() {
+            let next = seen.len();
+            class.push(*seen.entry(support).or_insert(next));
         }
         let classes = seen.len();
         Ok(Self {
@@ -97,6 +168,21 @@ impl Supports {
             class,
             classes,
         })
+    }
+
+    /// m: the number of contexts.
+    pub fn contexts(&self) -> usize {
+        self.rows.nrows()
+    }
+
+    /// V: the number of tokens.
+    pub fn vocabulary(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether token `v` may follow `context`.
+    pub fn allows(&self, v: usize, context: usize) -> bool {
+        self.rows.row(context).0.binary_search(&(v as u32)).is_ok()
     }
 
     /// The mean probability, under an Observation's laws, of a next token outside these supports: with
