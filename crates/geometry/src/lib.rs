@@ -12,6 +12,7 @@
 
 mod collapse;
 mod error;
+mod growth;
 mod laws;
 mod log_odds;
 mod spectrum;
@@ -19,6 +20,7 @@ mod support;
 
 pub use collapse::{LayerCollapse, collapse};
 pub use error::GeometryError;
+pub use growth::{Estimate, Growth, GrowthOptions, GrowthPoint, GrowthUnit, growth};
 pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
 pub use spectrum::{Concept, Spectrum, spectrum};
