@@ -13,6 +13,7 @@
 mod collapse;
 mod entropy_prox;
 mod error;
+mod growth;
 mod finite;
 mod laws;
 mod log_odds;
@@ -26,6 +27,7 @@ mod verify;
 
 pub use collapse::{LayerCollapse, collapse};
 pub use error::GeometryError;
+pub use growth::{Estimate, Growth, GrowthOptions, GrowthPoint, GrowthUnit, growth};
 pub use finite::{finite_logits, finite_part, proxy};
 pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};

@@ -577,6 +577,21 @@ impl<'a> Observer<'a> {
 }
 
 impl Observation {
+    /// An Observation of a draft's rows and counts alone, in memory. O(entries).
+    pub fn of_corpus(draft: &Draft, space: &TextSpace) -> Self {
+        Self {
+            info: draft.info.clone(),
+            contexts: draft.rows.clone(),
+            counts: draft.counts.clone(),
+            weights: draft.weights.clone(),
+            blocks: draft.blocks.clone(),
+            states: None,
+            head: None,
+            tokenizer: Some(space.tokenizer().clone()),
+            exact: None,
+        }
+    }
+
     /// An Observation of a draft without a model, with states and a head from elsewhere: of
     /// unconstrained features, say, that were trained on the draft's contexts. Documents' ends are
     /// the outcome after the index's tokens; a head with one more row than those has a law for them.
@@ -613,14 +628,10 @@ impl Observation {
                 document_end_token: (vocab_size > end as usize).then_some(end),
                 ..draft.info.clone()
             },
-            contexts: draft.rows.clone(),
             counts,
-            weights: draft.weights.clone(),
-            blocks: draft.blocks.clone(),
             states: Some(states),
             head: Some(head),
-            tokenizer: Some(space.tokenizer().clone()),
-            exact: None,
+            ..Self::of_corpus(draft, space)
         })
     }
 }
