@@ -13,9 +13,8 @@ use lawvere_lm::train::{Optimizer, Training};
 use lawvere_metric::{compare, yoneda_isometry};
 use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, PositionPlan, Rows};
 use lawvere_report::{
-    Rendered,
-    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Report,
-    RunningText, Text, TrainingFacts, TrueMetric, Truth, render,
+    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Rendered,
+    Report, RunningText, Text, TrainingFacts, TrueMetric, Truth, render,
 };
 use lawvere_text::{Corpus, DocumentUnit, Language, TextSpace};
 use lawvere_token::disk::write_file;

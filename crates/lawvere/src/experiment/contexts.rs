@@ -8,8 +8,8 @@ use lawvere_lm::train::SoftLabels;
 use lawvere_report::PatternFacts;
 use lawvere_token::{Tokenizer, sha256_hex};
 
-use super::watch::laws_of;
 use super::ExperimentOptions;
+use super::watch::laws_of;
 use crate::train::{Labels, Material};
 use crate::{Event, RunError};
 

@@ -98,5 +98,8 @@ fn like(
 
 /// The laws of soft labels, a row of the V x m matrices for every outcome.
 pub(crate) fn laws_of(labels: &SoftLabels) -> Result<ContextLaws, RunError> {
-    Ok(ContextLaws::new(labels.laws.clone(), labels.weights.clone())?)
+    Ok(ContextLaws::new(
+        labels.laws.clone(),
+        labels.weights.clone(),
+    )?)
 }

@@ -224,7 +224,10 @@ pub(crate) fn describe(training: &Training, work: &str) -> String {
         Optimizer::Sgd { momentum: 0.0 } => "gradient descent".to_owned(),
         Optimizer::Sgd { momentum } => format!("SGD with momentum {momentum}"),
     };
-    let mut text = format!("{optimizer}, learning rate {}, {work}", training.learning_rate);
+    let mut text = format!(
+        "{optimizer}, learning rate {}, {work}",
+        training.learning_rate
+    );
     if training.weight_decay > 0.0 {
         text += &format!(", weight decay {}", training.weight_decay);
     }
