@@ -12,8 +12,8 @@
 
 mod collapse;
 mod error;
-mod growth;
 mod finite;
+mod growth;
 mod laws;
 mod log_odds;
 mod margin;
@@ -25,8 +25,8 @@ mod verify;
 
 pub use collapse::{LayerCollapse, collapse};
 pub use error::GeometryError;
-pub use growth::{Estimate, Growth, GrowthOptions, GrowthPoint, GrowthUnit, growth};
 pub use finite::{finite_logits, finite_part, proxy};
+pub use growth::{Estimate, Growth, GrowthOptions, GrowthPoint, GrowthUnit, growth};
 pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
 pub use max_margin::{MaxMargin, MaxMarginOptions, MaxMarginProgress, ProxyOptimal, max_margin};
