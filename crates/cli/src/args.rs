@@ -167,6 +167,10 @@ pub struct ObserveArgs {
     /// A GGUF checkpoint or a Hugging Face checkpoint folder; without one only the corpus is observed
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
+    /// Draw all weights of the model anew (with --seed), as before training: the control against which
+    /// `geometry compare` sees what training made
+    #[arg(long, requires = "model")]
+    untrained: bool,
     /// The folder to make; an interrupted run is taken up again from its finished parts
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -220,6 +224,7 @@ impl ObserveArgs {
         let options = ObserveOptions {
             index: self.index.clone(),
             model: self.model.clone(),
+            untrained: self.untrained.then_some(global.seed),
             rows,
             layers: self.layers.clone(),
         };

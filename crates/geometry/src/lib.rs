@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod collapse;
+mod entropy_prox;
 mod error;
 mod finite;
 mod growth;
@@ -18,6 +19,7 @@ mod laws;
 mod log_odds;
 mod margin;
 mod max_margin;
+mod path;
 mod reduction;
 mod spectrum;
 mod support;
@@ -30,6 +32,7 @@ pub use growth::{Estimate, Growth, GrowthOptions, GrowthPoint, GrowthUnit, growt
 pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
 pub use max_margin::{MaxMargin, MaxMarginOptions, MaxMarginProgress, ProxyOptimal, max_margin};
+pub use path::{Path, PathOptions, PathPoint, PathProgress, Penalties, path};
 pub use spectrum::{Concept, Spectrum, spectrum};
 pub use support::{Heatmap, SupportSummary, Supports, Vocabulary};
 pub use verify::{Verification, verify};

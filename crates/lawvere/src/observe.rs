@@ -23,6 +23,8 @@ pub struct ObserveOptions {
     pub index: PathBuf,
     /// A checkpoint; without one only the corpus is observed.
     pub model: Option<PathBuf>,
+    /// The seed of other weights than the checkpoint's own, as before training: a control.
+    pub untrained: Option<u64>,
     /// Which rows.
     pub rows: RowChoice,
     /// Which layers' states are kept.
@@ -52,7 +54,10 @@ pub fn observe(
                     path.display()
                 )));
             }
-            Some(LanguageModel::open(path)?)
+            Some(match options.untrained {
+                None => LanguageModel::open(path)?,
+                Some(seed) => LanguageModel::untrained(path, seed)?,
+            })
         }
     };
     let observer = Observer::new(&space, model.as_ref(), &options.layers)?;

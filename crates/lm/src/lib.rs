@@ -21,6 +21,7 @@ mod safetensors;
 mod sampling;
 mod score;
 pub mod train;
+mod untrained;
 mod weights;
 
 pub use config::DecoderConfig;

@@ -17,6 +17,7 @@ use crate::forest::{PrefixForest, WayMemory};
 use crate::gguf::GgufTensors;
 use crate::safetensors::SafetensorsFiles;
 use crate::train::{Architecture, Input, Parameters};
+use crate::untrained::{self, Redrawn};
 use crate::weights::Weights;
 
 /// What a checkpoint says of itself.
@@ -41,6 +42,8 @@ pub struct LanguageModel {
     eos: Vec<u32>,
     identity: String,
     origin: Origin,
+    /// The seed of weights that are not the checkpoint's own.
+    redraw: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -66,11 +69,35 @@ impl LanguageModel {
     /// Files that are missing, truncated or inconsistent; an architecture or tokenizer that is not
     /// supported; a tokenizer with more tokens than the model.
     pub fn open(path: &Path) -> Result<Self, LmError> {
-        let model = if path.is_dir() {
-            Self::open_folder(path)?
+        Self::load(path, None)
+    }
+
+    /// The network that a checkpoint's was before it was trained: its architecture and tokenizer, with
+    /// every weight drawn anew from `seed`, the control against which what training made is seen.
+    ///
+    /// A decoder's matrices are independent normal values, of the deviation that `config.json` names
+    /// `initializer_range`, or 0.02, the family's, where it is not stated (as in a GGUF file); its norms
+    /// are 1. Other networks begin as `lawvere train` begins them. The weights depend on seed, shapes and
+    /// deviation alone, not on the format or the threads; [`identity`](Self::identity) is never that of
+    /// the checkpoint, whose own weights are hashed but not read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn untrained(path: &Path, seed: u64) -> Result<Self, LmError> {
+        Self::load(path, Some(seed))
+    }
+
+    fn load(path: &Path, redraw: Option<u64>) -> Result<Self, LmError> {
+        let mut model = if path.is_dir() {
+            Self::open_folder(path, redraw)?
         } else {
-            Self::open_gguf(path)?
+            Self::open_gguf(path, redraw)?
         };
+        if let Some(seed) = redraw {
+            model.origin.name += &untrained::note(seed);
+            model.origin.storage.clear();
+            model.identity = untrained::identity(&model.identity, seed);
+        }
         let limit = model.architecture.vocab_size();
         match &model.tokenizer {
             Some(t) if t.vocab_size() > limit => Err(LmError::TokenizerMismatch {
@@ -82,11 +109,14 @@ impl LanguageModel {
         }
     }
 
-    fn open_gguf(path: &Path) -> Result<Self, LmError> {
+    fn open_gguf(path: &Path, redraw: Option<u64>) -> Result<Self, LmError> {
         let gguf = Gguf::open(path)?;
         let config = crate::gguf::config(&gguf)?;
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
-        let weights = Weights::load(&config, GgufTensors::new(&gguf, &config))?;
+        let weights = match redraw {
+            None => Weights::load(&config, GgufTensors::new(&gguf, &config))?,
+            Some(seed) => Weights::load(&config, Redrawn::new(seed, None))?,
+        };
         let origin = Origin {
             name: gguf
                 .string("general.name")
@@ -103,10 +133,11 @@ impl LanguageModel {
             eos: crate::gguf::eos(&gguf)?,
             identity: sha256_of_file(path).map_err(|e| LmError::io(path, e))?,
             origin,
+            redraw,
         })
     }
 
-    fn open_folder(path: &Path) -> Result<Self, LmError> {
+    fn open_folder(path: &Path, redraw: Option<u64>) -> Result<Self, LmError> {
         let (architecture, document_end) = crate::safetensors::architecture(path)?;
         let files = crate::safetensors::files(path)?;
         let maps = crate::safetensors::map_all(files)?;
@@ -118,13 +149,23 @@ impl LanguageModel {
         };
         let network = match &architecture {
             Architecture::Decoder(config) => {
-                let weights = Weights::load(config, tensors)?;
+                let weights = match redraw {
+                    None => Weights::load(config, tensors)?,
+                    Some(seed) => {
+                        let deviation = crate::safetensors::initializer_range(path)?;
+                        Weights::load(config, Redrawn::new(seed, deviation))?
+                    }
+                };
                 Network::Decoder(Box::new(Decoder::new(config.clone(), weights)))
             }
             small => {
                 let network = small.network::<f32>();
+                let specs = network.specs();
                 Network::Small {
-                    parameters: tensors.parameters(&network.specs())?,
+                    parameters: match redraw {
+                        None => tensors.parameters(&specs)?,
+                        Some(seed) => Parameters::begin(&specs, seed),
+                    },
                     head: network.head(),
                 }
             }
@@ -148,12 +189,19 @@ impl LanguageModel {
             eos,
             identity: lawvere_token::sha256_hex(hashes.as_bytes()),
             origin,
+            redraw,
         })
     }
 
     /// Where the checkpoint is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the checkpoint is, and whether its weights are not its own, for people.
+    pub fn label(&self) -> String {
+        let note = self.redraw.map_or_else(String::new, untrained::note);
+        format!("{}{note}", self.path.display())
     }
 
     /// The network's shape.
@@ -200,7 +248,7 @@ impl LanguageModel {
     }
 
     /// The SHA-256 of the checkpoint file; of a folder, that of its files' concatenated hashes
-    /// (weights, then `config.json`).
+    /// (weights, then `config.json`). Of [`untrained`](Self::untrained) weights that of their making.
     pub fn identity(&self) -> &str {
         &self.identity
     }

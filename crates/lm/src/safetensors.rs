@@ -188,6 +188,23 @@ pub(crate) fn eos(folder: &Path) -> Result<Vec<u32>, LmError> {
     Ok(tokens)
 }
 
+/// The deviation that a decoder's weights were drawn with before training, where `config.json` says so.
+pub(crate) fn initializer_range(folder: &Path) -> Result<Option<f64>, LmError> {
+    #[derive(Deserialize)]
+    struct Config {
+        initializer_range: Option<f64>,
+    }
+    let path = folder.join("config.json");
+    let range = read_json::<Config>(&path)?.initializer_range;
+    match range.filter(|range| !(range.is_finite() && *range > 0.0)) {
+        Some(range) => Err(LmError::checkpoint(
+            &path,
+            format!("the initializer_range is {range}; it should be a deviation, more than 0"),
+        )),
+        None => Ok(range),
+    }
+}
+
 /// Whether the folder carries a chat template.
 pub(crate) fn has_chat_template(folder: &Path) -> bool {
     #[derive(Deserialize)]

@@ -453,7 +453,7 @@ impl<'a> Observer<'a> {
                     .collect(),
                 corpus_sha256: space.corpus_identity.clone(),
                 tokenizer_sha256: space.tokenizer_identity.clone(),
-                model: self.model.map(|m| m.path().display().to_string()),
+                model: self.model.map(LanguageModel::label),
                 model_sha256: self.model.map(|m| m.identity().to_owned()),
                 choice,
                 dropped_ends: 0,
