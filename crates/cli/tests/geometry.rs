@@ -613,6 +613,8 @@ fn wrong_arguments_exit_with_two() {
     refused(at, &draws, 2, &["--draws"]);
     let weights = ["finite", "--corpus", "sentences.txt", "--weights", "pi.npy"];
     refused(at, &weights, 2, &["--weights"]);
+    let tokenizer = ["supports", "--index", "ix", "--tokenizer", "bytes"];
+    refused(at, &tokenizer, 2, &["--tokenizer"]);
 }
 
 #[test]
@@ -748,4 +750,131 @@ fn a_network_is_also_called_by_what_the_paper_calls_it() {
     };
     assert!(train("ufm", "ufm").contains("unconstrained features"));
     assert!(train("transformer", "transformer").contains("decoder-only transformer"));
+}
+
+#[test]
+fn a_path_goes_from_zero_to_the_rates_of_the_theory() {
+    let folder = folder_with(&[("sentences.txt", SENTENCES)]);
+    let at = folder.path();
+    let corpus = ["--corpus", "sentences.txt"];
+    let out = ["--points", "9", "--out", "path"];
+    let found = json(at, &[&["path"], &corpus[..], &ORDER_ONE, &out].concat());
+    let points = found["points"].as_array().unwrap();
+    assert_eq!(points.len(), 9);
+    let (first, last) = (&points[0], &points[8]);
+    assert_eq!(number(&first["nuclear_norm"]), 0.0);
+    close(&first["relative_lambda"], 1.0, 1e-12);
+    close(&last["relative_lambda"], 1e-8, 1e-12);
+    for point in points {
+        assert!(number(&point["relative_gap"]) <= 1e-6, "{point}");
+        assert_eq!(point["converged"], true);
+    }
+    let solved = json(at, &[&["max-margin"], &corpus[..], &ORDER_ONE].concat());
+    close(&found["max_margin_value"], number(&solved["value"]), 1e-12);
+    let value = number(&solved["value"]);
+    for rate in ["excess_rate", "dual_bound", "norm_slope"] {
+        let off = number(&last[rate]) / value - 1.0;
+        assert!(off.abs() < 0.01, "{rate}: {off}");
+    }
+    assert!(number(&last["slope_cosine"]) > 0.99);
+
+    let finite = json(
+        at,
+        &[&["finite"], &corpus[..], &ORDER_ONE, &["--out", "L.npy"]].concat(),
+    );
+    close(&found["entropy"], number(&finite["entropy"]), 1e-12);
+    assert_eq!(read(at, "path/finite.npy"), read(at, "L.npy"));
+    let logits = read(at, "path/logits-08.npy");
+    let finite_part = read(at, "L.npy");
+    let norm = logits.data().iter().map(|x| x * x).sum::<f64>().sqrt();
+    assert!(
+        norm > 1.0
+            && (logits.nrows(), logits.ncols()) == (finite_part.nrows(), finite_part.ncols())
+    );
+    let margin = read(at, "path/max-margin.npy");
+    let inner: f64 = logits
+        .data()
+        .iter()
+        .zip(margin.data())
+        .map(|(x, y)| x * y)
+        .sum();
+    let length = margin.data().iter().map(|x| x * x).sum::<f64>().sqrt();
+    close(&last["cosine"], inner / norm / length, 1e-9);
+    let record = std::fs::read_to_string(at.join("path/path.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    assert_eq!(
+        (&record["schema"], &record["points"]),
+        (&"lawvere-path/1".into(), &found["points"])
+    );
+
+    // Again over itself; penalties of one's own; without the max-margin logits.
+    json(at, &[&["path"], &corpus[..], &ORDER_ONE, &out].concat());
+    let own = ["--lambda", "1e-2,1e-3", "--no-max-margin"];
+    let own = json(at, &[&["path"], &corpus[..], &ORDER_ONE, &own].concat());
+    let lambdas: Vec<f64> = own["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| number(&p["lambda"]))
+        .collect();
+    assert_eq!(lambdas, [1e-2, 1e-3]);
+    assert_eq!(own["points"][1]["cosine"], Value::Null);
+    let told = text(at, &[&["path"], &corpus[..], &ORDER_ONE].concat());
+    let table = told.lines().skip_while(|l| !l.contains("lambda/max"));
+    assert_eq!(table.count(), 1 + 17, "{told}");
+}
+
+#[test]
+fn a_path_that_cannot_be_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    put(at, "uniform.npy", &[&[0.5, 0.5], &[0.5, 0.5]]);
+    put(at, "certain.npy", &[&[1.0, 1.0]]);
+    for file in ["uniform.npy", "certain.npy"] {
+        refused(
+            at,
+            &["path", "--probabilities", file],
+            1,
+            &[file, "there is no path"],
+        );
+    }
+    put(at, "P.npy", &[&[0.5, 1.0], &[0.5, 0.0]]);
+    let path = ["path", "--probabilities", "P.npy"];
+    let with = |more: &[&'static str]| [&path[..], more].concat();
+    refused(at, &with(&["--lambda", "1e-3,1e-2"]), 2, &["decrease"]);
+    refused(
+        at,
+        &with(&["--lambda", "0"]),
+        2,
+        &["--lambda", "more than 0"],
+    );
+    refused(at, &with(&["--from", "1e-9"]), 2, &["from more to less"]);
+    refused(at, &with(&["--points", "1"]), 2, &["--points"]);
+    refused(
+        at,
+        &with(&["--points", "3", "--lambda", "1"]),
+        2,
+        &["--lambda"],
+    );
+    refused(
+        at,
+        &with(&["--size-limit", "1"]),
+        1,
+        &["P.npy", "--size-limit"],
+    );
+    std::fs::create_dir(at.join("mine")).unwrap();
+    std::fs::write(at.join("mine/thesis.txt"), "do not touch").unwrap();
+    refused(at, &with(&["--out", "mine"]), 2, &["mine", "holds no path"]);
+    refused(at, &with(&["--out", "P.npy"]), 2, &["P.npy", "a file"]);
+    refused(at, &with(&["--out", "none/path"]), 2, &["does not exist"]);
+    assert!(at.join("mine/thesis.txt").exists());
+    // Full supports with laws that are not uniform have a path, which stays finite.
+    put(at, "full.npy", &[&[0.5, 0.9], &[0.5, 0.1]]);
+    let found = json(
+        at,
+        &["path", "--probabilities", "full.npy", "--points", "5"],
+    );
+    let last = &found["points"][4];
+    assert!(number(&last["finite_distance"]) < 1e-4, "{last}");
+    assert_eq!(number(&found["max_margin_value"]), 0.0);
 }

@@ -2,6 +2,7 @@
 
 mod finite;
 mod max_margin;
+mod path;
 mod source;
 mod supports;
 
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use self::finite::FiniteArgs;
 use self::max_margin::{MaxMarginArgs, VerifyArgs};
+use self::path::PathArgs;
 use self::supports::SupportsArgs;
 use crate::args::{Global, command_line, pretty};
 use crate::output::Screen;
@@ -24,6 +26,7 @@ pub enum GeometryCommand {
     MaxMargin(MaxMarginArgs),
     Verify(VerifyArgs),
     Finite(FiniteArgs),
+    Path(PathArgs),
 }
 
 impl GeometryCommand {
@@ -33,6 +36,7 @@ impl GeometryCommand {
             Self::MaxMargin(args) => args.run(global, screen),
             Self::Verify(args) => args.run(global, screen),
             Self::Finite(args) => args.run(global, screen),
+            Self::Path(args) => args.run(global, screen),
         }
     }
 }

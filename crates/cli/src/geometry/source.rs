@@ -34,7 +34,7 @@ pub struct ContextArgs {
     reading: CorpusArgs,
     /// With --corpus: `words`, `bytes`, or the path of a GGUF checkpoint, a tokenizer.json or a
     /// checkpoint folder [default: words]
-    #[arg(long, value_name = "WHAT", requires = "corpus")]
+    #[arg(long, value_name = "WHAT")]
     tokenizer: Option<TokenizerChoice>,
     /// Tokens of a context, in an index or corpus [default: 3]
     #[arg(long)]
@@ -69,6 +69,11 @@ impl ContextArgs {
             ("--document-end", self.document_end.is_some()),
         ];
         let choosing = choosing.iter().find(|(_, given)| *given);
+        if self.tokenizer.is_some() && self.corpus.is_empty() {
+            return Err(RunError::Usage(
+                "--tokenizer is for a --corpus; whatever else is given has its own".into(),
+            ));
+        }
         let place = match (&self.observation, &self.index, self.corpus.is_empty()) {
             (Some(path), _, _) => {
                 if let Some((flag, _)) = choosing {
@@ -154,7 +159,7 @@ pub struct LawSourceArgs {
     probabilities: Option<PathBuf>,
     /// With --probabilities: the contexts' weights, which sum to 1, .npy or .safetensors [default: the
     /// array `weights` of an .npz made by `supports --laws`, else all the same]
-    #[arg(long, value_name = "FILE", requires = "probabilities")]
+    #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     #[command(flatten)]
     contexts: ContextArgs,
@@ -162,6 +167,11 @@ pub struct LawSourceArgs {
 
 impl LawSourceArgs {
     pub fn source(&self) -> Result<LawSource, RunError> {
+        if self.weights.is_some() && self.probabilities.is_none() {
+            return Err(RunError::Usage(
+                "--weights is for --probabilities; contexts of a corpus have their own".into(),
+            ));
+        }
         match (self.contexts.source()?, &self.probabilities) {
             (Some(contexts), _) => Ok(LawSource::Contexts(contexts)),
             (None, Some(path)) => Ok(LawSource::Matrix(path.clone(), self.weights.clone())),

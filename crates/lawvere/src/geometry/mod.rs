@@ -2,12 +2,14 @@
 //!
 //! The measures themselves are [`lawvere_geometry`]'s, re-exported here.
 
+mod path;
 mod solve;
 mod source;
 mod survey;
 
 pub use lawvere_geometry::*;
 
+pub use self::path::{SolvedPath, solve_path};
 pub use self::solve::{
     FinitePart, MaxMarginFiles, SolvedMaxMargin, VerifiedFiles, finite_part_of, solve_max_margin,
     verify_files,

@@ -193,7 +193,7 @@ pub fn finite_part_of(
 }
 
 /// Refuses dense matrices V x m that would not fit.
-fn check_room(path: &Path, vocabulary: usize, contexts: usize) -> Result<(), RunError> {
+pub(super) fn check_room(path: &Path, vocabulary: usize, contexts: usize) -> Result<(), RunError> {
     let bytes = (vocabulary as u64).saturating_mul(contexts as u64);
     room(bytes.saturating_mul(8)).map_err(|what| RunError::Input {
         path: path.to_owned(),
