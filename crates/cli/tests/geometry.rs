@@ -437,11 +437,18 @@ fn probabilities_in_single_precision_are_laws_and_others_are_not() {
     refused(at, &args, 1, &["double.npy", "sum to 1.0000000298", "1e-9"]);
 }
 
+/// A file's name, its rows, and what is said to it.
+type Bad = (
+    &'static str,
+    &'static [&'static [f64]],
+    &'static [&'static str],
+);
+
 #[test]
 fn matrices_that_are_no_supports_are_refused_with_the_place() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let bad: [(&str, &[&[f64]], &[&str]); 6] = [
+    let bad: [Bad; 6] = [
         (
             "empty.npy",
             &[&[1.0, 0.0], &[1.0, 0.0]],
@@ -466,7 +473,7 @@ fn matrices_that_are_no_supports_are_refused_with_the_place() {
         let args = ["max-margin", "--support", name, "--out", "out.npy"];
         refused(at, &args, 1, &[&[name], wanted].concat());
     }
-    let laws: [(&str, &[&[f64]], &[&str]); 5] = [
+    let laws: [Bad; 5] = [
         (
             "sum.npy",
             &[&[0.5, 0.5], &[0.5, 0.4]],
