@@ -122,6 +122,12 @@ impl Draft {
         self.counts.nrows()
     }
 
+    /// How the rows were chosen, in words.
+    pub fn choice(&self) -> Option<&str> {
+        let provenance = self.info.provenance.as_ref();
+        provenance.map(|p| p.choice.as_str())
+    }
+
     /// How often each token followed each row.
     pub fn counts(&self) -> &SparseRows<u64> {
         &self.counts
