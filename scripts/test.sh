@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test. What the tests need beyond Rust and a C compiler is fetched or checked here:
-# the sample model and text (checksums), numpy and safetensors in a Python environment under
+# the sample model and text (checksums), numpy, scipy and safetensors in a Python environment under
 # target/, headless Chromium. Nothing is skipped when something is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,9 +32,9 @@ fi
 export LAWVERE_CHROMIUM="$browser"
 
 python="target/test-python"
-if ! "$python/bin/python" -c 'import numpy, safetensors' 2>/dev/null; then
+if ! "$python/bin/python" -c 'import numpy, safetensors, scipy' 2>/dev/null; then
     python3 -m venv "$python"
-    "$python/bin/pip" install --quiet --disable-pip-version-check numpy==2.4.6 safetensors==0.8.0
+    "$python/bin/pip" install --quiet --disable-pip-version-check numpy==2.4.6 safetensors==0.8.0 scipy==1.17.1
 fi
 LAWVERE_PYTHON="$PWD/$python/bin/python"
 export LAWVERE_PYTHON

@@ -10,6 +10,7 @@ use lawvere::{
 };
 use serde_json::{Value, json};
 
+use crate::geometry::GeometryCommand;
 use crate::model::ModelCommand;
 use crate::output::Screen;
 use crate::train::{StoriesArgs, StoryArgs, TrainArgs};
@@ -51,6 +52,9 @@ pub enum Command {
     /// Ask a language model alone: what it is, how it tokenizes, scores, represents and goes on
     #[command(subcommand)]
     Model(Box<ModelCommand>),
+    /// The implicit geometry of next-token prediction: what supports predict, solved and measured
+    #[command(subcommand)]
+    Geometry(Box<GeometryCommand>),
 }
 
 /// A document is a line, or a whole file.
@@ -138,11 +142,20 @@ enum KindArg {
 
 /// What the end of a document is.
 #[derive(Clone, Copy, ValueEnum)]
-enum DocumentEndArg {
+pub enum DocumentEndArg {
     /// An outcome like any token (with a model only if it was trained with it)
     Outcome,
     /// Left out of the counts
     Dropped,
+}
+
+impl From<DocumentEndArg> for DocumentEnd {
+    fn from(end: DocumentEndArg) -> Self {
+        match end {
+            DocumentEndArg::Outcome => Self::Outcome,
+            DocumentEndArg::Dropped => Self::Dropped,
+        }
+    }
 }
 
 /// Put contexts, counts, hidden states and head into one folder that every lens reads.
@@ -200,10 +213,7 @@ impl ObserveArgs {
                 order: self.order,
                 min_count: self.min_count,
                 top: Some(self.contexts),
-                document_end: self.document_end.map(|end| match end {
-                    DocumentEndArg::Outcome => DocumentEnd::Outcome,
-                    DocumentEndArg::Dropped => DocumentEnd::Dropped,
-                }),
+                document_end: self.document_end.map(Into::into),
             }),
             KindArg::Positions => RowChoice::Positions(PositionPlan {
                 positions: self.positions,

@@ -1,6 +1,7 @@
 //! The `lawvere` command: it parses, calls and prints.
 
 mod args;
+mod geometry;
 mod model;
 mod output;
 mod train;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Stories(args) => args.run(&cli.global),
         Command::Report(args) => args.run(&cli.global, &mut screen),
         Command::Model(command) => command.run(&cli.global, &mut screen),
+        Command::Geometry(command) => command.run(&cli.global, &mut screen),
     };
     screen.finish();
     match result {

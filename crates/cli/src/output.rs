@@ -51,6 +51,10 @@ impl Screen {
                 bar.set_position(done as u64);
             }
             Event::Progress { .. } => {}
+            Event::Warning(what) => {
+                self.finish();
+                eprintln!("warning: {what}");
+            }
         }
     }
 

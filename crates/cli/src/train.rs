@@ -41,12 +41,14 @@ fn stories(text: &str) -> Result<usize, String> {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Network {
     /// A decoder-only transformer of the Llama family
+    #[value(alias = "transformer")]
     Decoder,
     /// A long short-term memory
     Lstm,
     /// A multilayer perceptron over the last tokens
     Mlp,
     /// A free vector for every context (soft labels only)
+    #[value(alias = "ufm")]
     Features,
 }
 
@@ -54,7 +56,7 @@ enum Network {
 #[derive(Args)]
 pub struct NetworkArgs {
     /// What is trained
-    #[arg(long, value_enum, default_value = "decoder")]
+    #[arg(long, visible_alias = "kind", value_enum, default_value = "decoder")]
     network: Network,
     /// Blocks of a decoder, layers of an LSTM or MLP
     #[arg(long, default_value_t = LAYERS, value_parser = positive)]

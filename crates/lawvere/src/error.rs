@@ -67,6 +67,7 @@ impl RunError {
                         | TextError::LanguageSize { .. }
                 )
                 | Self::Lm(LmError::Training(_) | LmError::Argument(_))
+                | Self::Geometry(GeometryError::Argument { .. })
         )
     }
 }

@@ -13,4 +13,6 @@ pub enum Event {
     },
     /// How far the part is.
     Progress { done: usize, total: usize },
+    /// Something that did not come out as asked, though there is a result.
+    Warning(String),
 }

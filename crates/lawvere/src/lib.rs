@@ -23,6 +23,7 @@ mod error;
 mod event;
 mod experiment;
 mod forest;
+pub mod geometry;
 mod index;
 pub mod model;
 mod observe;
@@ -45,7 +46,6 @@ pub use train::{
 };
 
 pub use lawvere_core as core;
-pub use lawvere_geometry as geometry;
 pub use lawvere_information as information;
 pub use lawvere_lm as lm;
 pub use lawvere_metric as metric;

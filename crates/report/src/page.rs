@@ -52,7 +52,61 @@ pub(crate) fn page(report: &Report, chapters: &[Chapter], truth: Option<&Table>)
             .count()
     };
     let truth = truth.and_then(|table| known::section(report, table));
+    let links: Vec<(&str, &str)> = [("summary", "Summary")]
+        .into_iter()
+        .chain(truth.as_ref().map(|_| ("truth", "Truth")))
+        .chain([("facts", "Facts")])
+        .chain(chapters.iter().map(|c| (c.id, c.title)))
+        .chain([("made", "How it was made")])
+        .collect();
+    let lead = html! {
+        @for (text, figure) in highlights {
+            (text.trim_end_matches('.'))
+            " (" a href=(format!("#{figure}")) { "Figure\u{a0}" (number_of(figure)) } "). "
+        }
+    };
+    let body = html! {
+        @if let Some(truth) = truth { (truth) }
+        (facts(report))
+        (chapter_sections(chapters, command))
+        (made(report))
+        (caveats(report))
+        (references())
+    };
+    shell(
+        &title,
+        &report.provenance.tool_version,
+        &links,
+        &lead,
+        &body,
+    )
+}
+
+/// The chapters with their figures, numbered through.
+pub(crate) fn chapter_sections(chapters: &[Chapter], command: &str) -> Markup {
     let mut number = 0;
+    html! {
+        @for chapter in chapters {
+            section.chapter id=(chapter.id) {
+                h2 { (chapter.title) }
+                p.question { (chapter.question) }
+                @for figure in &chapter.figures {
+                    ({ number += 1; figure.render(number, command) })
+                }
+            }
+        }
+    }
+}
+
+/// A whole self-contained page: its head with styles, navigation to `links`, `lead` under the title,
+/// `body`, and the scripts that draw the figures.
+pub(crate) fn shell(
+    title: &str,
+    tool_version: &str,
+    links: &[(&str, &str)],
+    lead: &Markup,
+    body: &Markup,
+) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -60,7 +114,7 @@ pub(crate) fn page(report: &Report, chapters: &[Chapter], truth: Option<&Table>)
                 meta charset="utf-8";
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="generator" content=(format!("lawvere {}", report.provenance.tool_version));
+                meta name="generator" content=(format!("lawvere {tool_version}"));
                 link rel="icon" href="data:,";
                 title { (title) " · Lawvere" }
                 style { (PreEscaped(include_str!("style.css"))) }
@@ -70,11 +124,7 @@ pub(crate) fn page(report: &Report, chapters: &[Chapter], truth: Option<&Table>)
                 a.skip href="#summary" { "Skip to the summary" }
                 nav aria-label="Contents" {
                     div {
-                        a href="#summary" { "Summary" }
-                        @if truth.is_some() { a href="#truth" { "Truth" } }
-                        a href="#facts" { "Facts" }
-                        @for chapter in chapters { a href=(format!("#{}", chapter.id)) { (chapter.title) } }
-                        a href="#made" { "How it was made" }
+                        @for (id, name) in links { a href=(format!("#{id}")) { (name) } }
                         button type="button" id="theme" aria-label="Switch between light and dark" { "◐" }
                     }
                 }
@@ -82,28 +132,10 @@ pub(crate) fn page(report: &Report, chapters: &[Chapter], truth: Option<&Table>)
                     header id="summary" {
                         p.kicker { "The geometry of next-token prediction" }
                         h1 { (title) }
-                        p.lead {
-                            @for (text, figure) in highlights {
-                                (text.trim_end_matches('.'))
-                                " (" a href=(format!("#{figure}")) { "Figure\u{a0}" (number_of(figure)) } "). "
-                            }
-                        }
+                        p.lead { (lead) }
                     }
                     noscript { p { "The figures need JavaScript. Their findings, tables and data do not." } }
-                    @if let Some(truth) = truth { (truth) }
-                    (facts(report))
-                    @for chapter in chapters {
-                        section.chapter id=(chapter.id) {
-                            h2 { (chapter.title) }
-                            p.question { (chapter.question) }
-                            @for figure in &chapter.figures {
-                                ({ number += 1; figure.render(number, command) })
-                            }
-                        }
-                    }
-                    (made(report))
-                    (caveats(report))
-                    (references())
+                    (body)
                 }
                 pre id="page-errors" hidden {}
                 (PreEscaped(plotly_script()))
@@ -114,7 +146,7 @@ pub(crate) fn page(report: &Report, chapters: &[Chapter], truth: Option<&Table>)
     .into_string()
 }
 
-fn rows(pairs: &[(&str, String)]) -> Markup {
+pub(crate) fn rows(pairs: &[(&str, String)]) -> Markup {
     html! {
         table.facts { tbody { @for (name, value) in pairs {
             tr { th scope="row" { (name) } td { (value) } }
@@ -264,7 +296,7 @@ fn caveats(report: &Report) -> Markup {
     }
 }
 
-fn references() -> Markup {
+pub(crate) fn references() -> Markup {
     let papers = [
         (
             "S. Gaubert, Y. Vlassopoulos",

@@ -4,6 +4,8 @@ mod npy;
 mod npz;
 mod numbers;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -18,9 +20,27 @@ use self::npz::Archive;
 use crate::RunError;
 use crate::cost::available_memory;
 
+/// A matrix of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatrixFile {
+    /// The matrix.
+    pub matrix: Matrix,
+    /// How exactly the file held it.
+    pub precision: Precision,
+}
+
+/// How exactly a file holds numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Whole numbers or float64.
+    Double,
+    /// float32 or fewer bits: sums may be off by some 1e-6.
+    Single,
+}
+
 /// A matrix as its file holds it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum MatrixFile {
+pub enum Matrix {
     /// From .npy, .safetensors, or an .npz of `numpy.savez`.
     Dense(RowMatrix<f64>),
     /// From an .npz of `scipy.sparse.save_npz`.
@@ -80,21 +100,23 @@ impl MatrixFile {
     /// but one matrix of numbers, holds an entry twice, or is larger than memory.
     pub fn read(path: &Path) -> Result<Self, RunError> {
         let opened = Opened::new(path)?;
-        let bytes = &opened.map[..];
-        let matrix = match opened.format {
-            MatrixFormat::Npy => {
-                let header = Header::parse(bytes, bytes.len() as u64);
-                header.and_then(|h| dense(&h, bytes)).map(Self::Dense)
-            }
-            MatrixFormat::Npz => Archive::open(bytes).and_then(|mut a| a.matrix()),
-            MatrixFormat::Safetensors => {
-                let tensor = opened.tensor.as_deref();
-                tensors::matrix(bytes, tensor).map(Self::Dense)
-            }
-        };
-        matrix.map_err(|what| opened.error(what))
+        let file = Self::parse(&opened.map, opened.format, opened.tensor.as_deref());
+        file.map_err(|what| opened.error(what))
     }
 
+    fn parse(bytes: &[u8], format: MatrixFormat, tensor: Option<&str>) -> Result<Self, String> {
+        match format {
+            MatrixFormat::Npy => {
+                let header = Header::parse(bytes, bytes.len() as u64)?;
+                dense(&header, bytes)
+            }
+            MatrixFormat::Npz => Archive::open(bytes)?.matrix(),
+            MatrixFormat::Safetensors => tensors::matrix(bytes, tensor),
+        }
+    }
+}
+
+impl Matrix {
     /// Rows and columns.
     pub fn shape(&self) -> (usize, usize) {
         match self {
@@ -119,14 +141,17 @@ impl MatrixFile {
         columns
     }
 
-    /// The matrix with its zeros.
+    /// The matrix with its zeros; `path` is where it came from, for errors.
     ///
     /// # Errors
     /// One larger than memory.
-    pub fn into_dense(self) -> Result<RowMatrix<f64>, RunError> {
+    pub fn into_dense(self, path: &Path) -> Result<RowMatrix<f64>, RunError> {
         match self {
             Self::Dense(matrix) => Ok(matrix),
-            Self::Sparse { columns } => densified(&columns).map_err(RunError::Usage),
+            Self::Sparse { columns } => densified(&columns).map_err(|what| RunError::Input {
+                path: path.to_owned(),
+                what,
+            }),
         }
     }
 }
@@ -135,13 +160,14 @@ impl MatrixFile {
 ///
 /// # Errors
 /// As [`MatrixFile::read`].
-pub fn read_vector(path: &Path) -> Result<Vec<f64>, RunError> {
+pub fn read_vector(path: &Path) -> Result<(Vec<f64>, Precision), RunError> {
     let opened = Opened::new(path)?;
     let bytes = &opened.map[..];
     let vector = match opened.format {
         MatrixFormat::Npy => Header::parse(bytes, bytes.len() as u64).and_then(|header| {
             check_vector(&header.shape)?;
-            Ok(header.numbers(bytes)?.floats())
+            let numbers = header.numbers(bytes)?;
+            Ok((numbers.floats(), numbers.scalar.precision()))
         }),
         MatrixFormat::Safetensors => tensors::vector(bytes, opened.tensor.as_deref()),
         MatrixFormat::Npz => Err("a vector is read from .npy or .safetensors".into()),
@@ -285,8 +311,11 @@ fn densified(columns: &SparseRows<f64>) -> Result<RowMatrix<f64>, String> {
 }
 
 /// Whether so many bytes can be had.
-fn room(bytes: u64) -> Result<(), String> {
-    match available_memory().filter(|&available| bytes > available) {
+pub(crate) fn room(bytes: u64) -> Result<(), String> {
+    // Less is not worth asking for.
+    const LITTLE: u64 = 1 << 24;
+    let available = || available_memory().filter(|&available| bytes > available);
+    match (bytes > LITTLE).then(available).flatten() {
         None => Ok(()),
         Some(available) => Err(format!(
             "it needs {:.1} GB of memory, and {:.1} GB are available; keep it sparse (scipy.sparse.save_npz)",
@@ -297,7 +326,7 @@ fn room(bytes: u64) -> Result<(), String> {
 }
 
 /// The matrix of an array with two dimensions.
-fn dense(header: &Header, bytes: &[u8]) -> Result<RowMatrix<f64>, String> {
+fn dense(header: &Header, bytes: &[u8]) -> Result<MatrixFile, String> {
     let numbers = header.numbers(bytes)?;
     let (nrows, ncols) = two_dimensions(&header.shape)?;
     let wide = (nrows as u64)
@@ -305,20 +334,36 @@ fn dense(header: &Header, bytes: &[u8]) -> Result<RowMatrix<f64>, String> {
         .saturating_mul(8);
     room(if header.fortran { 2 * wide } else { wide })?;
     let values = numbers.floats();
-    if !header.fortran {
-        return RowMatrix::from_vec(values, nrows, ncols).map_err(|e| e.to_string());
-    }
-    let stored = RowMatrix::from_vec(values, ncols, nrows).map_err(|e| e.to_string())?;
-    Ok(RowMatrix::from_fn(nrows, ncols, |i, j| stored.get(j, i)))
+    let shaped = |nrows, ncols| RowMatrix::from_vec(values, nrows, ncols);
+    let matrix = match header.fortran {
+        false => shaped(nrows, ncols).map_err(|e| e.to_string())?,
+        true => {
+            let stored = shaped(ncols, nrows).map_err(|e| e.to_string())?;
+            RowMatrix::from_fn(nrows, ncols, |i, j| stored.get(j, i))
+        }
+    };
+    Ok(MatrixFile {
+        matrix: Matrix::Dense(matrix),
+        precision: numbers.scalar.precision(),
+    })
 }
 
+/// Rows and columns, few enough to make lists of them: a matrix without entries can claim any number.
 fn two_dimensions(shape: &[usize]) -> Result<(usize, usize), String> {
-    match shape {
-        &[nrows, ncols] => Ok((nrows, ncols)),
-        other => Err(format!(
-            "an array of shape {other:?}; a matrix has two dimensions"
-        )),
+    const BYTES_EACH: u64 = 64;
+    let &[nrows, ncols] = shape else {
+        return Err(format!(
+            "an array of shape {shape:?}; a matrix has two dimensions"
+        ));
+    };
+    let lines = (nrows as u64).saturating_add(ncols as u64);
+    if lines >= u64::from(u32::MAX) {
+        return Err(format!(
+            "{nrows} rows and {ncols} columns; there should be fewer than 2^32"
+        ));
     }
+    room(lines * BYTES_EACH)?;
+    Ok((nrows, ncols))
 }
 
 impl MatrixFormat {

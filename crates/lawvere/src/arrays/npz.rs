@@ -7,7 +7,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::npy::{Header, LONGEST_BEGINNING, write_header};
-use super::{Extra, MatrixFile, dense, room};
+use super::{Extra, Matrix, MatrixFile, dense, room, two_dimensions};
 
 pub(super) const MAGICS: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 
@@ -109,22 +109,21 @@ impl<'a> Archive<'a> {
             }
         };
         let member = self.read(only, name)?;
-        dense(&member.header, &member.bytes)
-            .map(MatrixFile::Dense)
-            .map_err(|e| member.say(e))
+        dense(&member.header, &member.bytes).map_err(|e| member.say(e))
     }
 
     fn sparse(&mut self, format: &str) -> Result<MatrixFile, String> {
+        if !["csr", "csc", "coo"].contains(&format) {
+            return Err(format!(
+                "a sparse matrix of format `{format}`; csr, csc and coo are read (matrix.tocsr())"
+            ));
+        }
         let shape = self.wanted("shape")?.whole()?;
-        let limit = u64::from(u32::MAX);
-        let (nrows, ncols) = match shape.as_slice() {
-            &[n, m] if n <= limit && m < limit => (n as usize, m as usize),
-            other => {
-                return Err(format!(
-                    "a sparse array of shape {other:?}; it should have two dimensions, each below 2^32"
-                ));
-            }
-        };
+        let shape: Vec<usize> = shape
+            .iter()
+            .map(|&n| usize::try_from(n).unwrap_or(usize::MAX))
+            .collect();
+        let (nrows, ncols) = two_dimensions(&shape)?;
         let data = self.wanted("data")?;
         let entries = data.one_dimension()?;
         let axis = |archive: &mut Self, name: &str, below: usize| {
@@ -146,7 +145,7 @@ impl<'a> Archive<'a> {
                     _ => (inner, outer),
                 }
             }
-            "coo" => match self.member("coords")? {
+            _ => match self.member("coords")? {
                 None => (axis(self, "row", nrows)?, axis(self, "col", ncols)?),
                 Some(coords) => {
                     if coords.header.shape != [2, entries] || coords.header.fortran {
@@ -160,16 +159,14 @@ impl<'a> Archive<'a> {
                     )
                 }
             },
-            other => {
-                return Err(format!(
-                    "a sparse matrix of format `{other}`; csr, csc and coo are read (matrix.tocsr())"
-                ));
-            }
         };
         let values = data.header.numbers(&data.bytes).map_err(|e| data.say(e))?;
-        let values = values.floats();
-        let columns = columns(nrows, ncols, &triplets.0, &triplets.1, &values)?;
-        Ok(MatrixFile::Sparse { columns })
+        let precision = values.scalar.precision();
+        let columns = columns(nrows, ncols, &triplets.0, &triplets.1, &values.floats())?;
+        Ok(MatrixFile {
+            matrix: Matrix::Sparse { columns },
+            precision,
+        })
     }
 }
 

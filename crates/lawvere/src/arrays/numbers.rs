@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use super::Precision;
+
 /// The types of numbers that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scalar {
@@ -28,6 +30,13 @@ impl Scalar {
             Self::I16 | Self::U16 | Self::F16 | Self::Bf16 => 2,
             Self::I32 | Self::U32 | Self::F32 => 4,
             Self::I64 | Self::U64 | Self::F64 => 8,
+        }
+    }
+
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::F16 | Self::Bf16 | Self::F32 => Precision::Single,
+            _ => Precision::Double,
         }
     }
 }

@@ -7,26 +7,30 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::numbers::{Numbers, Scalar};
-use super::{check_vector, room, two_dimensions};
+use super::{Matrix, MatrixFile, Precision, check_vector, room, two_dimensions};
 
 /// Whether a file begins as a safetensors file: eight bytes of length, and JSON.
 pub(super) fn begins(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{')
 }
 
-pub(super) fn matrix(bytes: &[u8], name: Option<&str>) -> Result<RowMatrix<f64>, String> {
+pub(super) fn matrix(bytes: &[u8], name: Option<&str>) -> Result<MatrixFile, String> {
     with(bytes, name, |shape, numbers| {
         let (nrows, ncols) = two_dimensions(shape)?;
         let size = (nrows as u64).saturating_mul(ncols as u64);
         room(size.saturating_mul(8))?;
-        RowMatrix::from_vec(numbers.floats(), nrows, ncols).map_err(|e| e.to_string())
+        let matrix = RowMatrix::from_vec(numbers.floats(), nrows, ncols);
+        Ok(MatrixFile {
+            matrix: Matrix::Dense(matrix.map_err(|e| e.to_string())?),
+            precision: numbers.scalar.precision(),
+        })
     })
 }
 
-pub(super) fn vector(bytes: &[u8], name: Option<&str>) -> Result<Vec<f64>, String> {
+pub(super) fn vector(bytes: &[u8], name: Option<&str>) -> Result<(Vec<f64>, Precision), String> {
     with(bytes, name, |shape, numbers| {
         check_vector(shape)?;
-        Ok(numbers.floats())
+        Ok((numbers.floats(), numbers.scalar.precision()))
     })
 }
 
