@@ -6,8 +6,10 @@ use lawvere_observe::Observation;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::embeddings::Centred;
 use crate::{GeometryError, Supports};
 
 /// How far one layer's states of contexts with equal supports point the same way.
@@ -48,7 +50,7 @@ const SHUFFLES: usize = 20;
 /// *Source:* arXiv 2408.15417, theorem on the geometry of contexts ("subspace collapse").
 ///
 /// # Errors
-/// An Observation of positions or without states.
+/// An Observation of positions or without states; NaN or infinite states.
 pub fn collapse(
     observation: &Observation,
     supports: &Supports,
@@ -66,10 +68,11 @@ pub fn collapse(
         .copied()
         .zip(last.iter().copied())
         .collect();
-    Ok(states
-        .layers()
+    let layers: Vec<_> = states.layers().collect();
+    layers
+        .into_par_iter()
         .map(|(layer, states)| {
-            let unit = centred_unit_rows(states);
+            let unit = Centred::states(states, false)?.unit_rows();
             let every = Pairs::grouped(&unit, &all);
             let same_support = Pairs::grouped(&unit, &supports.class);
             let same_last = Pairs::grouped(&unit, &last);
@@ -86,7 +89,7 @@ pub fn collapse(
             let within_other_last = same_support.minus(same_both);
             let between = every.minus(same_support);
             let between_same_last = same_last.minus(same_both);
-            LayerCollapse {
+            Ok(LayerCollapse {
                 layer,
                 within: same_support.mean().unwrap_or(0.0),
                 between: between.mean().unwrap_or(0.0),
@@ -97,42 +100,22 @@ pub fn collapse(
                 between_same_last: between_same_last.mean(),
                 within_pairs: same_support.pairs,
                 within_other_last_pairs: within_other_last.pairs,
-            }
+            })
         })
-        .collect())
-}
-
-fn centred_unit_rows(states: &RowMatrix<f32>) -> RowMatrix<f64> {
-    let (m, d) = (states.nrows(), states.ncols());
-    let mut mean = vec![0.0f64; d];
-    for row in states.rows() {
-        mean.iter_mut()
-            .zip(row)
-            .for_each(|(m, &x)| *m += f64::from(x));
-    }
-    mean.iter_mut().for_each(|x| *x /= m as f64);
-    let mut out = RowMatrix::from_fn(m, d, |i, j| f64::from(states.get(i, j)) - mean[j]);
-    for i in 0..m {
-        let row = out.row_mut(i);
-        let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
-        if norm > 0.0 {
-            row.iter_mut().for_each(|x| *x /= norm);
-        }
-    }
-    out
+        .collect()
 }
 
 /// The sum of cosines over a set of pairs, and their number.
 #[derive(Debug, Clone, Copy)]
-struct Pairs {
+pub(crate) struct Pairs {
     cosines: f64,
-    pairs: u64,
+    pub pairs: u64,
 }
 
 impl Pairs {
     /// Pairs of rows with equal keys. Unit rows u of one group have `sum_{i<j} u_i.u_j =
     /// (|sum u|^2 - sum |u|^2) / 2`.
-    fn grouped<K: Eq + Hash>(unit: &RowMatrix<f64>, keys: &[K]) -> Self {
+    pub fn grouped<K: Eq + Hash>(unit: &RowMatrix<f64>, keys: &[K]) -> Self {
         struct Group {
             sum: Vec<f64>,
             squares: f64,
@@ -166,19 +149,19 @@ impl Pairs {
         out
     }
 
-    fn minus(self, other: Self) -> Self {
+    pub fn minus(self, other: Self) -> Self {
         Self {
             cosines: self.cosines - other.cosines,
             pairs: self.pairs - other.pairs,
         }
     }
 
-    fn mean(self) -> Option<f64> {
+    pub fn mean(self) -> Option<f64> {
         (self.pairs > 0).then(|| self.cosines / self.pairs as f64)
     }
 }
 
-fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     if values.is_empty() {
         return (0.0, 0.0);
     }

@@ -10,25 +10,47 @@
 //! (arXiv 2408.15417); Thrampoulidis (arXiv 2402.18551); on concepts, arXiv 2505.08348.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod claims;
+mod class_means;
 mod collapse;
+mod compare;
+mod embeddings;
 mod error;
 mod finite;
+mod fit;
 mod laws;
 mod log_odds;
 mod margin;
 mod max_margin;
+mod measures;
+mod neural_collapse;
+mod pairs;
+mod prediction;
 mod reduction;
+mod scene;
 mod spectrum;
+mod spread;
 mod support;
 mod verify;
 
+pub use claims::{Claim, Control, DEVIATIONS, LEAST_EFFECT, Reading, Space, Verdict};
+pub use class_means::Classes;
 pub use collapse::{LayerCollapse, collapse};
+pub use compare::{
+    ClaimVerdict, CompareOptions, Comparison, HeadFigures, LayerFigures, Loss, compare,
+};
+pub use embeddings::{Embeddings, Ranks};
 pub use error::GeometryError;
 pub use finite::{finite_logits, finite_part, proxy};
+pub use fit::{Cosine, FiniteFit};
 pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
 pub use max_margin::{MaxMargin, MaxMarginOptions, MaxMarginProgress, ProxyOptimal, max_margin};
+pub use measures::{GeometryMeasures, logits_cosine, measure};
+pub use neural_collapse::{NeuralCollapse, NeuralCollapseOptions, neural_collapse};
+pub use prediction::Prediction;
 pub use spectrum::{Concept, Spectrum, spectrum};
+pub use spread::Spread;
 pub use support::{Heatmap, SupportSummary, Supports, Vocabulary};
 pub use verify::{Verification, verify};
 

@@ -65,15 +65,7 @@ pub fn log_odds(observation: &Observation, seed: u64) -> Result<LogOdds, Geometr
         .last();
     let head = observation.head.as_ref().ok_or(GeometryError::NeedsHead)?;
     let counts = &observation.counts;
-    let vocab = observation.info.vocab_size;
-    if let Some(row) = counts
-        .rows()
-        .position(|(t, _)| t.last() == Some(&(vocab as u32)))
-    {
-        return Err(GeometryError::DocumentEnd {
-            context: observation.row_label(row),
-        });
-    }
+    require_outcomes(observation)?;
     let mut model = vec![0.0; counts.nnz()];
     head.view()
         .for_each_log_prob_block::<ShapeError>(states, |block| {
@@ -123,6 +115,18 @@ pub fn log_odds(observation: &Observation, seed: u64) -> Result<LogOdds, Geometr
         entries: points.len(),
         points,
     })
+}
+
+/// Whether the model has an outcome for all that follows the contexts.
+pub(crate) fn require_outcomes(observation: &Observation) -> Result<(), GeometryError> {
+    let end = observation.info.vocab_size as u32;
+    let mut rows = observation.counts.rows();
+    match rows.position(|(tokens, _)| tokens.last() == Some(&end)) {
+        Some(row) => Err(GeometryError::DocumentEnd {
+            context: observation.row_label(row),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Centred log-odds of the entries with a positive value, in contexts that have at least two.
