@@ -124,6 +124,15 @@ impl<T: Copy + Default> RowMatrix<T> {
         self.row(i)[j]
     }
 
+    /// The same shape with `f` of every value.
+    pub fn map<U>(&self, f: impl FnMut(T) -> U) -> RowMatrix<U> {
+        RowMatrix {
+            data: self.data.iter().copied().map(f).collect(),
+            nrows: self.nrows,
+            ncols: self.ncols,
+        }
+    }
+
     /// A view for `faer`.
     pub fn view(&self) -> MatRef<'_, T> {
         MatRef::from_row_major_slice(&self.data, self.nrows, self.ncols)

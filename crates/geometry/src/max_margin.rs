@@ -245,7 +245,7 @@ fn solve(
         terms.for_each(|(u, z)| *u -= z);
 
         let last = out.iterations == options.max_iterations;
-        if out.iterations % CERTIFY_EVERY != 0 && !last {
+        if !out.iterations.is_multiple_of(CERTIFY_EVERY) && !last {
             continue;
         }
         certify(out, &set, &z, &u)?;
@@ -361,13 +361,13 @@ impl Proxy {
 const SVD: LinalgError = LinalgError("singular value decomposition");
 
 /// Singular values, decreasing.
-fn singular_values(x: &RowMatrix<f64>) -> Result<Vec<f64>, LinalgError> {
+pub(crate) fn singular_values(x: &RowMatrix<f64>) -> Result<Vec<f64>, LinalgError> {
     x.view().singular_values().map_err(|_| SVD)
 }
 
 /// The largest singular value, from the smaller Gram matrix: there its relative error is that of
 /// rounding.
-fn operator_norm(x: &RowMatrix<f64>) -> Result<f64, LinalgError> {
+pub(crate) fn operator_norm(x: &RowMatrix<f64>) -> Result<f64, LinalgError> {
     let gram = smaller_gram(x);
     let values = gram
         .view()
@@ -449,7 +449,7 @@ pub(crate) fn norm(x: &RowMatrix<f64>) -> f64 {
     sum(x.data().iter().map(|x| x * x)).sqrt()
 }
 
-fn distance(x: &RowMatrix<f64>, y: &RowMatrix<f64>) -> f64 {
+pub(crate) fn distance(x: &RowMatrix<f64>, y: &RowMatrix<f64>) -> f64 {
     let terms = x.data().iter().zip(y.data());
     sum(terms.map(|(x, y)| (x - y) * (x - y))).sqrt()
 }

@@ -1,8 +1,9 @@
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use lawvere_core::{RowMatrix, sum};
 
-use crate::Supports;
+use crate::{ContextLaws, Supports};
 
 /// The support matrix with equal rows and equal columns merged and full columns dropped.
 ///
@@ -30,66 +31,79 @@ pub(crate) struct Reduction {
 }
 
 impl Reduction {
-    /// O(entries).
+    /// Contexts with equal supports and tokens that follow the same contexts merged, full contexts
+    /// left out. O(entries).
     pub fn new(supports: &Supports) -> Self {
         let vocabulary = supports.vocabulary();
-        let mut number = vec![usize::MAX; supports.classes];
-        let mut members: Vec<&[u32]> = Vec::new();
-        let mut context_count: Vec<f64> = Vec::new();
-        let context: Vec<Option<usize>> = (0..supports.contexts())
-            .map(|j| {
-                let (support, _) = supports.rows.row(j);
-                if support.len() == vocabulary {
-                    return None;
-                }
-                let slot = &mut number[supports.class[j]];
-                if *slot == usize::MAX {
-                    *slot = members.len();
-                    members.push(support);
-                    context_count.push(0.0);
-                }
-                context_count[*slot] += 1.0;
-                Some(*slot)
-            })
-            .collect();
-        let mut followed: Vec<Vec<u32>> = vec![Vec::new(); vocabulary];
-        for (j, support) in members.iter().enumerate() {
-            support
-                .iter()
-                .for_each(|&v| followed[v as usize].push(j as u32));
-        }
-        let mut seen: HashMap<&[u32], usize> = HashMap::new();
-        let mut token_count: Vec<f64> = Vec::new();
-        let mut first: Vec<usize> = Vec::new();
-        let token: Vec<usize> = followed
+        let keys = (0..supports.contexts()).map(|j| {
+            let open = supports.rows.row(j).0.len() < vocabulary;
+            open.then_some(supports.class[j])
+        });
+        let (context, first) = numbered(keys);
+        let columns: Vec<Vec<(u32, u64)>> = first
             .iter()
-            .enumerate()
-            .map(|(v, contexts)| {
-                let i = *seen.entry(contexts).or_insert(token_count.len());
-                if i == token_count.len() {
-                    token_count.push(0.0);
-                    first.push(v);
-                }
-                token_count[i] += 1.0;
-                i
-            })
+            .map(|&j| supports.rows.row(j).0.iter().map(|&v| (v, 1)).collect())
             .collect();
-        let mut inside = RowMatrix::from_fn(members.len(), token_count.len(), |_, _| false);
+        Self::merged(vocabulary, context, &columns).0
+    }
+
+    /// Contexts merged where weights and laws agree, tokens where their probabilities agree in all of
+    /// them, with the probabilities (c x r, 0 off the supports) and the weights of the merged
+    /// contexts. O(entries).
+    pub fn of_laws(laws: &ContextLaws) -> (Self, RowMatrix<f64>, Vec<f64>) {
+        let column = |j: usize| -> Vec<(u32, u64)> {
+            let (tokens, law) = laws.laws.row(j);
+            let bits = law.iter().map(|p| p.to_bits());
+            tokens.iter().copied().zip(bits).collect()
+        };
+        let keys = (0..laws.weights.len()).map(|j| Some((laws.weights[j].to_bits(), column(j))));
+        let (context, first) = numbered(keys);
+        let columns: Vec<_> = first.iter().map(|&j| column(j)).collect();
+        let weights = first.iter().map(|&j| laws.weights[j]).collect();
+        let (reduction, probabilities) =
+            Self::merged(laws.supports.vocabulary(), context, &columns);
+        (reduction, probabilities.map(f64::from_bits), weights)
+    }
+
+    /// Merges equal rows of sparse `columns`, one a reduced context; also the columns as a dense
+    /// matrix, c x r, of zeros where they have no entry.
+    fn merged(
+        vocabulary: usize,
+        context: Vec<Option<usize>>,
+        columns: &[Vec<(u32, u64)>],
+    ) -> (Self, RowMatrix<u64>) {
+        let mut context_count = vec![0.0; columns.len()];
+        context
+            .iter()
+            .flatten()
+            .for_each(|&j| context_count[j] += 1.0);
+        let mut rows: Vec<Vec<(u32, u64)>> = vec![Vec::new(); vocabulary];
+        for (j, column) in columns.iter().enumerate() {
+            column
+                .iter()
+                .for_each(|&(v, value)| rows[v as usize].push((j as u32, value)));
+        }
+        let (token, first) = numbered(rows.iter().map(Some));
+        let token: Vec<usize> = token.into_iter().flatten().collect();
+        let mut token_count = vec![0.0; first.len()];
+        token.iter().for_each(|&i| token_count[i] += 1.0);
+        let mut values = RowMatrix::zeros(columns.len(), first.len());
         for (i, &v) in first.iter().enumerate() {
-            for &j in &followed[v] {
-                inside.row_mut(j as usize)[i] = true;
+            for &(j, value) in &rows[v] {
+                values.row_mut(j as usize)[i] = value;
             }
         }
         let roots = |counts: &[f64]| counts.iter().map(|c| c.sqrt()).collect();
-        Self {
+        let reduction = Self {
             token,
             context,
             token_root: roots(&token_count),
             context_root: roots(&context_count),
             token_count,
             context_count,
-            inside,
-        }
+            inside: values.map(|value| value != 0),
+        };
+        (reduction, values)
     }
 
     /// r: distinct tokens.
@@ -129,4 +143,36 @@ impl Reduction {
             })
         })
     }
+}
+
+impl Reduction {
+    /// A V x m matrix that is constant on merged rows and columns, in weighted coordinates.
+    pub fn contract(&self, matrix: &RowMatrix<f64>) -> RowMatrix<f64> {
+        let mut out = RowMatrix::zeros(self.contexts(), self.tokens());
+        for (context, reduced) in self.context.iter().enumerate() {
+            let Some(j) = *reduced else { continue };
+            for (v, &i) in self.token.iter().enumerate() {
+                out.row_mut(j)[i] =
+                    matrix.get(v, context) * self.token_root[i] * self.context_root[j];
+            }
+        }
+        out
+    }
+}
+
+/// Numbers keys in the order of their first occurrence; also where that was. `None` has no number.
+fn numbered<K: Hash + Eq>(
+    keys: impl Iterator<Item = Option<K>>,
+) -> (Vec<Option<usize>>, Vec<usize>) {
+    let mut seen: HashMap<K, usize> = HashMap::new();
+    let mut first = Vec::new();
+    let numbers = keys.enumerate().map(|(place, key)| {
+        key.map(|key| {
+            *seen.entry(key).or_insert_with(|| {
+                first.push(place);
+                first.len() - 1
+            })
+        })
+    });
+    (numbers.collect(), first)
 }

@@ -1,5 +1,4 @@
 use lawvere_core::linalg::{RowCentered, truncated_svd};
-use lawvere_observe::Observation;
 use serde::Serialize;
 
 use crate::{GeometryError, Supports};
@@ -42,12 +41,10 @@ pub struct Concept {
 /// A decomposition that does not come out.
 pub fn spectrum(
     supports: &Supports,
-    observation: &Observation,
     rank: usize,
     concepts: usize,
     seed: u64,
 ) -> Result<Spectrum, GeometryError> {
-    debug_assert_eq!(supports.rows.nrows(), observation.rows());
     let svd = truncated_svd(&RowCentered::new(&supports.rows), rank, 1e-6, seed)?;
     let vocabulary = supports.tokens.len() as f64;
     let energy = supports

@@ -52,7 +52,7 @@ fn sizes_and_entropy_are_those_of_numpy() {
 fn the_spectrum_of_the_centred_support_matrix_is_that_of_scikit_learn() {
     let (observation, expected) = fixture();
     let supports = Supports::new(&observation).unwrap();
-    let spectrum = spectrum(&supports, &observation, 10, 2, 0).unwrap();
+    let spectrum = spectrum(&supports, 10, 2, 0).unwrap();
     let wanted = expected["support"]["singular_values"].as_array().unwrap();
     assert_eq!(spectrum.singular_values.len(), wanted.len());
     for (value, wanted) in spectrum.singular_values.iter().zip(wanted) {

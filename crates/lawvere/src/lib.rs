@@ -16,10 +16,12 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod arrays;
 mod cost;
 pub mod defaults;
 mod error;
 mod event;
+mod experiment;
 mod forest;
 mod index;
 pub mod model;
@@ -32,6 +34,7 @@ mod truth;
 pub use cost::peak_memory;
 pub use error::RunError;
 pub use event::Event;
+pub use experiment::{ExperimentOptions, NetworkPlan, experiment};
 pub use forest::{PrefixTexts, prefix_texts};
 pub use index::{IndexOptions, TokenizerChoice, index};
 pub use observe::{ObserveOptions, RowChoice, observe};

@@ -13,8 +13,8 @@ use lawvere_lm::train::{Optimizer, Training};
 use lawvere_metric::{compare, yoneda_isometry};
 use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, PositionPlan, Rows};
 use lawvere_report::{
-    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Report,
-    RunningText, Text, TrainingFacts, TrueMetric, Truth, render,
+    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Rendered,
+    Report, RunningText, Text, TrainingFacts, TrueMetric, Truth, render,
 };
 use lawvere_text::{Corpus, DocumentUnit, Language, TextSpace};
 use lawvere_token::disk::write_file;
@@ -203,7 +203,6 @@ pub fn report(
         heatmap: supports.heatmap(&observation, HEATMAP.0, HEATMAP.1),
         spectrum: lawvere_geometry::spectrum(
             &supports,
-            &observation,
             SPECTRUM_RANK,
             SHOWN_CONCEPTS,
             options.seed,
@@ -421,10 +420,16 @@ pub(crate) fn write_stories(
 
 /// Refuses a folder with files of a report's names that are not of a report.
 fn check_destination(out: &Path) -> Result<bool, RunError> {
-    let report = out.join("report.json");
-    let ours = std::fs::read_to_string(&report)
-        .is_ok_and(|text| text.contains("\"schema\": \"lawvere-report/"));
+    let ours = check_files(out, "lawvere-report/")?;
     let begun = ["model", "model.partial", "index", "observation"];
+    Ok(ours || begun.iter().any(|name| out.join(name).exists()))
+}
+
+/// Whether a report of this kind is in a folder; refuses one that holds another's files.
+pub(crate) fn check_files(out: &Path, schema: &str) -> Result<bool, RunError> {
+    let report = out.join("report.json");
+    let mark = format!("\"schema\": \"{schema}");
+    let ours = std::fs::read_to_string(&report).is_ok_and(|text| text.contains(&mark));
     let foreign = ["report.html", "report.json"]
         .into_iter()
         .find(|name| !ours && out.join(name).exists());
@@ -433,7 +438,7 @@ fn check_destination(out: &Path) -> Result<bool, RunError> {
             "{}: the folder holds {name}, which is not of a report made here, and is not replaced; choose another place for the report",
             out.display()
         ))),
-        None => Ok(ours || begun.iter().any(|name| out.join(name).exists())),
+        None => Ok(ours),
     }
 }
 
@@ -681,6 +686,11 @@ fn token_labels(
 
 fn write_page(report: &Report, out: &Path) -> Result<(), RunError> {
     let rendered = render(report).map_err(|e| RunError::Report(e.to_string()))?;
+    write_files(out, rendered)
+}
+
+/// Writes a page, its JSON and its tables into a folder.
+pub(crate) fn write_files(out: &Path, rendered: Rendered) -> Result<(), RunError> {
     let data = out.join("data");
     std::fs::create_dir_all(&data).map_err(|source| RunError::Io {
         path: data.clone(),

@@ -74,7 +74,7 @@ pub(crate) fn geometry(
         summary: supports.summary(exact, seed),
         seen: observation.counts.nnz(),
         unseen_mass: Supports::new(observation)?.missing_mass(exact),
-        spectrum: spectrum(&supports, exact, rank, concepts, seed)?,
+        spectrum: spectrum(&supports, rank, concepts, seed)?,
         collapse: collapse(exact, &supports, seed)?,
         log_odds: log_odds(exact, seed)?,
     })

@@ -122,6 +122,12 @@ impl Draft {
         self.counts.nrows()
     }
 
+    /// How the rows were chosen, in words.
+    pub fn choice(&self) -> Option<&str> {
+        let provenance = self.info.provenance.as_ref();
+        provenance.map(|p| p.choice.as_str())
+    }
+
     /// How often each token followed each row.
     pub fn counts(&self) -> &SparseRows<u64> {
         &self.counts
@@ -577,6 +583,21 @@ impl<'a> Observer<'a> {
 }
 
 impl Observation {
+    /// An Observation of a draft's rows and counts alone, in memory. O(entries).
+    pub fn of_corpus(draft: &Draft, space: &TextSpace) -> Self {
+        Self {
+            info: draft.info.clone(),
+            contexts: draft.rows.clone(),
+            counts: draft.counts.clone(),
+            weights: draft.weights.clone(),
+            blocks: draft.blocks.clone(),
+            states: None,
+            head: None,
+            tokenizer: Some(space.tokenizer().clone()),
+            exact: None,
+        }
+    }
+
     /// An Observation of a draft without a model, with states and a head from elsewhere: of
     /// unconstrained features, say, that were trained on the draft's contexts. Documents' ends are
     /// the outcome after the index's tokens; a head with one more row than those has a law for them.
@@ -613,14 +634,10 @@ impl Observation {
                 document_end_token: (vocab_size > end as usize).then_some(end),
                 ..draft.info.clone()
             },
-            contexts: draft.rows.clone(),
             counts,
-            weights: draft.weights.clone(),
-            blocks: draft.blocks.clone(),
             states: Some(states),
             head: Some(head),
-            tokenizer: Some(space.tokenizer().clone()),
-            exact: None,
+            ..Self::of_corpus(draft, space)
         })
     }
 }

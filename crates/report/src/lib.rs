@@ -11,6 +11,7 @@ mod density;
 mod figure;
 mod fisher;
 mod geometry;
+mod implicit;
 mod information;
 mod json;
 mod log_odds;
@@ -25,6 +26,10 @@ mod truth;
 pub use data::{
     CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Provenance,
     Report, RunningText, Text, TrainingFacts, TrueGeometry, TrueInformation, TrueMetric, Truth,
+};
+pub use implicit::{
+    CurvePoint, ImplicitProvenance, ImplicitReport, Map, NetworkRun, PathMatch, PatternFacts,
+    render_implicit,
 };
 pub use json::to_json;
 

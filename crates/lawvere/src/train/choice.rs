@@ -204,25 +204,35 @@ impl std::fmt::Display for NetworkChoice {
 
 /// The settings in words.
 pub(crate) fn settings(options: &TrainOptions) -> String {
-    let t = &options.training;
-    let optimizer = match t.optimizer {
-        Optimizer::AdamW { .. } => "AdamW".to_owned(),
-        Optimizer::Sgd { momentum: 0.0 } => "gradient descent".to_owned(),
-        Optimizer::Sgd { momentum } => format!("SGD with momentum {momentum}"),
-    };
     let work = match &options.labels {
         Labels::Text { batch, window } => format!("{batch} windows of {window} tokens a step"),
-        Labels::Contexts { batch: None, .. } => "all contexts a step, soft labels".to_owned(),
+        Labels::Contexts { batch: None, .. } => ALL_CONTEXTS.to_owned(),
         Labels::Contexts {
             batch: Some(batch), ..
         } => format!("{batch} contexts a step, soft labels"),
     };
-    let mut text = format!("{optimizer}, learning rate {}, {work}", t.learning_rate);
-    if t.weight_decay > 0.0 {
-        text += &format!(", weight decay {}", t.weight_decay);
+    describe(&options.training, &work)
+}
+
+/// What a step works on where nothing is drawn, in words.
+pub(crate) const ALL_CONTEXTS: &str = "all contexts a step, soft labels";
+
+/// A training in words; `work` says what a step works on.
+pub(crate) fn describe(training: &Training, work: &str) -> String {
+    let optimizer = match training.optimizer {
+        Optimizer::AdamW { .. } => "AdamW".to_owned(),
+        Optimizer::Sgd { momentum: 0.0 } => "gradient descent".to_owned(),
+        Optimizer::Sgd { momentum } => format!("SGD with momentum {momentum}"),
+    };
+    let mut text = format!(
+        "{optimizer}, learning rate {}, {work}",
+        training.learning_rate
+    );
+    if training.weight_decay > 0.0 {
+        text += &format!(", weight decay {}", training.weight_decay);
     }
-    if t.ridge > 0.0 {
-        text += &format!(", ridge {}", t.ridge);
+    if training.ridge > 0.0 {
+        text += &format!(", ridge {}", training.ridge);
     }
     text
 }

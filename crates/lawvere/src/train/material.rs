@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use lawvere_core::{ContextBatch, ratio_of_sums, sum};
+use lawvere_core::{ContextBatch, SparseRows, ratio_of_sums, sum};
 use lawvere_lm::train::{Architecture, SoftLabels, Task, Trainer};
 use lawvere_observe::{Draft, Head, Layers, Observation, Observer, States};
 use lawvere_text::{Corpus, Language, Reading, TextSpace};
@@ -33,18 +33,22 @@ pub(crate) struct Material {
 }
 
 impl Material {
-    pub fn read(options: &TrainOptions, on_event: &mut dyn FnMut(Event)) -> Result<Self, RunError> {
+    pub fn read(
+        source: &Source,
+        labels: &Labels,
+        seed: u64,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Self, RunError> {
         let mut language = None;
-        let (name, space) = match &options.source {
+        let (name, space) = match source {
             Source::Stories { words, stories } => {
                 on_event(Event::Part(format!("telling {stories} stories")));
                 let spoken = Language::stories(*words)?;
-                let seed = options.training.seed;
                 let documents = spoken.documents(seed, *stories);
                 let count = held_out_count(documents.len());
                 let fresh = spoken.documents(fresh_seed(seed), count);
                 let name = format!("{stories} stories of the built-in language of {words} words");
-                if let Labels::Text { .. } = options.labels {
+                if let Labels::Text { .. } = labels {
                     return Ok(Self {
                         name,
                         tokenizer: spoken.tokenizer()?,
@@ -67,7 +71,7 @@ impl Material {
             }
         };
         let tokenizer = space.tokenizer().clone();
-        Ok(match &options.labels {
+        Ok(match labels {
             Labels::Text { .. } => Self {
                 name,
                 tokenizer,
@@ -105,7 +109,7 @@ impl Material {
     pub fn task(&self, options: &TrainOptions) -> Result<(Task, Option<Documents>), RunError> {
         match (&options.labels, &self.contexts) {
             (Labels::Contexts { batch, .. }, Some((draft, _))) => {
-                let labels = soft_labels(draft);
+                let labels = soft_labels_of(draft);
                 let batch = *batch;
                 Ok((Task::Contexts { labels, batch }, None))
             }
@@ -150,6 +154,22 @@ impl Material {
                 "soft labels need an index to take contexts from".into(),
             )),
         }
+    }
+
+    /// Contexts with soft labels, and the counts their laws come from.
+    pub fn soft_labels(&self) -> Result<(SoftLabels, &SparseRows<u64>), RunError> {
+        match &self.contexts {
+            Some((draft, _)) => Ok((soft_labels_of(draft), draft.counts())),
+            None => Err(RunError::Usage(
+                "soft labels need an index to take contexts from".into(),
+            )),
+        }
+    }
+
+    /// How the contexts were chosen, in words.
+    pub fn choice(&self) -> String {
+        let draft = self.contexts.as_ref().map(|(draft, _)| draft);
+        draft.and_then(Draft::choice).unwrap_or_default().to_owned()
     }
 
     pub fn judge(
@@ -255,7 +275,7 @@ fn held_out_count(documents: usize) -> usize {
     (documents / HELD_OUT_SHARE).min(HELD_OUT_MOST)
 }
 
-fn soft_labels(draft: &Draft) -> SoftLabels {
+fn soft_labels_of(draft: &Draft) -> SoftLabels {
     let (order, tokens) = draft.contexts();
     SoftLabels {
         order,

@@ -12,8 +12,9 @@ use lawvere_lm::train::{Trainer, is_state};
 use lawvere_observe::Observation;
 use lawvere_token::disk::{partial_folder, publish_folder, resolve, write_file};
 
+pub(crate) use choice::{ALL_CONTEXTS, describe};
 pub use choice::{Labels, NetworkChoice, Source, TrainOptions};
-use material::Material;
+pub(crate) use material::Material;
 pub(crate) use material::fresh_seed;
 pub use record::{ExactLoss, HeldOut, TrainingRecord};
 use record::{FILES, OBSERVATION, RECORD, STATE, finished, hashes};
@@ -55,7 +56,8 @@ pub fn train(
             "unconstrained features are one vector a context and read no text; train them on soft labels".into(),
         ));
     }
-    let material = Material::read(options, on_event)?;
+    let seed = options.training.seed;
+    let material = Material::read(&options.source, &options.labels, seed, on_event)?;
     let (task, held_out) = material.task(options)?;
     let architecture = options
         .network
