@@ -227,6 +227,8 @@ fn what_a_hostile_tester_found_stays_mended() {
         "observe", "--index", "ix", "--layers", "0,99", "--out", "obs",
     ];
     fail(at, &layers, 2, &["--layers", "--model"], &["obs"]);
+    let untrained = ["observe", "--index", "ix", "--untrained", "--out", "obs"];
+    fail(at, &untrained, 2, &["--untrained", "--model"], &["obs"]);
 
     // Contexts that say nothing are refused before the model reads anything.
     let model = model();

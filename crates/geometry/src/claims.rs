@@ -128,8 +128,9 @@ impl Verdict {
 
 /// The smallest share of the way from dealt states to the ideal that counts as seen.
 pub const LEAST_EFFECT: f64 = 0.02;
-/// How many standard deviations of a control a value must lie beyond its mean.
-pub const DEVIATIONS: f64 = 3.0;
+/// How many standard deviations of a control a value must lie beyond its mean: of normal values, the
+/// deviation taken from five deals, one in 200 does by chance, of ten one in 2,000.
+pub const DEVIATIONS: f64 = 5.0;
 /// The share of an effect from which on a control explains it.
 pub const EXPLAINS: f64 = 0.8;
 
@@ -259,13 +260,14 @@ mod tests {
     fn a_prediction_is_visible_only_where_no_control_explains_it() {
         let verdict = |value, same_last, untrained| judged(value, same_last, untrained).verdict;
         assert_eq!(verdict(0.5, None, None), Verdict::Visible);
-        assert_eq!(verdict(0.02, None, None), Verdict::NotVisible);
+        assert_eq!(verdict(0.04, None, None), Verdict::NotVisible);
         assert_eq!(verdict(-0.9, None, None), Verdict::NotVisible);
         assert_eq!(verdict(0.5, Some(0.2), Some(0.1)), Verdict::Visible);
         let last = Verdict::ExplainedByLastToken;
         assert_eq!(verdict(0.5, Some(0.41), Some(0.1)), last);
-        // Within three deviations of the control, whatever the share.
-        assert_eq!(verdict(0.05, Some(0.03), None), last);
+        // Within five deviations of the control, whatever the share.
+        assert_eq!(verdict(0.08, Some(0.04), None), last);
+        assert_eq!(verdict(0.1, Some(0.04), None), Verdict::Visible);
         let untrained = Verdict::ExplainedByArchitecture;
         assert_eq!(verdict(0.5, Some(0.2), Some(0.6)), untrained);
         assert!((judged(0.5, Some(0.2), Some(0.6)).unexplained + 0.1).abs() < 1e-12);

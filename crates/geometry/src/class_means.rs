@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lawvere_core::vector::dot;
+use lawvere_core::vector::{dot, vectorised};
 use lawvere_core::{RowMatrix, sum};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -108,29 +108,49 @@ impl ClassTable {
             .par_chunks_mut(columns)
             .enumerate()
             .map(|(class, mean)| {
-                let members = || {
-                    let range = self.range(class);
-                    let rows = self.contexts[range.clone()].iter();
-                    let rows = rows.map(|&j| states.rows.row(order[j as usize]));
-                    rows.zip(&self.shares[range])
-                };
-                for (row, share) in members() {
-                    mean.iter_mut().zip(row).for_each(|(m, x)| *m += share * x);
-                }
-                if !self.varies(class) {
-                    return 0.0;
-                }
-                let mut apart = vec![0.0; columns];
-                sum(members().map(|(row, share)| {
-                    let entries = apart.iter_mut().zip(row).zip(&*mean);
-                    entries.for_each(|((a, x), m)| *a = x - m);
-                    share * dot(&apart, &apart)
-                }))
+                vectorised(
+                    #[inline(always)]
+                    || self.mean(class, mean, states, order),
+                )
             })
             .collect();
         ClassMeans { means, variances }
     }
+
+    /// Writes the mean of a class and returns its variance.
+    #[inline(always)]
+    fn mean(&self, class: usize, mean: &mut [f64], states: &Centred, order: &[usize]) -> f64 {
+        let range = self.range(class);
+        let members = || {
+            let rows = self.contexts[range.clone()].iter();
+            let rows = rows.map(|&j| states.rows.row(order[j as usize]));
+            rows.zip(&self.shares[range.clone()])
+        };
+        let mut square = 0.0;
+        for (row, share) in members() {
+            square += share * dot(row, row);
+            mean.iter_mut().zip(row).for_each(|(m, x)| *m += share * x);
+        }
+        if !self.varies(class) {
+            return 0.0;
+        }
+        let variance = square - dot(mean, mean);
+        if variance > CANCELLED * square {
+            return variance;
+        }
+        let mut apart = vec![0.0; mean.len()];
+        let mut variance = 0.0;
+        for (row, share) in members() {
+            let entries = apart.iter_mut().zip(row).zip(&*mean);
+            entries.for_each(|((a, x), m)| *a = x - m);
+            variance += share * dot(&apart, &apart);
+        }
+        variance
+    }
 }
+
+/// Below this share of the mean square a variance taken from it has lost too many digits.
+const CANCELLED: f64 = 1e-3;
 
 /// Contexts that share a key, in groups; every context is in one.
 pub(crate) fn groups<K: Eq + std::hash::Hash>(keys: &[K]) -> Vec<Vec<usize>> {

@@ -6,6 +6,7 @@ use lawvere_observe::Observation;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::embeddings::Centred;
@@ -67,8 +68,9 @@ pub fn collapse(
         .copied()
         .zip(last.iter().copied())
         .collect();
-    states
-        .layers()
+    let layers: Vec<_> = states.layers().collect();
+    layers
+        .into_par_iter()
         .map(|(layer, states)| {
             let unit = Centred::states(states, false)?.unit_rows();
             let every = Pairs::grouped(&unit, &all);

@@ -70,6 +70,7 @@ pub(crate) struct Centred {
     /// Columns without that of the bias.
     pub dim: usize,
     gram: OnceLock<RowMatrix<f64>>,
+    gram_norms: OnceLock<(f64, f64)>,
 }
 
 impl Centred {
@@ -111,6 +112,7 @@ impl Centred {
             mean,
             dim: d,
             gram: OnceLock::new(),
+            gram_norms: OnceLock::new(),
         })
     }
 
@@ -154,14 +156,16 @@ impl Centred {
 
     /// The Frobenius norms of the Gram matrices of all rows, raw and centred: `|A A^T|_F = |A^T A|_F`.
     pub fn gram_norms(&self) -> (f64, f64) {
-        let norm = |entry: &dyn Fn(usize, usize) -> f64| {
-            let squares = (0..self.dim).flat_map(|a| (0..self.dim).map(move |b| (a, b)));
-            sum(squares.map(|(a, b)| entry(a, b).powi(2))).sqrt()
-        };
-        (
-            norm(&|a, b| self.raw_gram(a, b)),
-            norm(&|a, b| self.gram().get(a, b)),
-        )
+        *self.gram_norms.get_or_init(|| {
+            let norm = |entry: &dyn Fn(usize, usize) -> f64| {
+                let pairs = (0..self.dim).flat_map(|a| (0..self.dim).map(move |b| (a, b)));
+                sum(pairs.map(|(a, b)| entry(a, b).powi(2))).sqrt()
+            };
+            (
+                norm(&|a, b| self.raw_gram(a, b)),
+                norm(&|a, b| self.gram().get(a, b)),
+            )
+        })
     }
 
     /// `|A|_F` of the rows as they were before centring.

@@ -1,6 +1,6 @@
 //! Mean and deviation of many numbers, independent of how the work is shared.
 
-use lawvere_core::sum;
+use lawvere_core::vector::{dot, total};
 use serde::Serialize;
 
 /// The mean and the spread of a quantity over classes, or over pairs of them.
@@ -27,11 +27,12 @@ impl Moments {
         if values.is_empty() {
             return Self::default();
         }
-        let mean = sum(values.iter().copied()) / values.len() as f64;
+        let mean = total(values) / values.len() as f64;
+        let apart: Vec<f64> = values.iter().map(|x| x - mean).collect();
         Self {
             count: values.len() as u64,
             mean,
-            squares: sum(values.iter().map(|x| (x - mean).powi(2))),
+            squares: dot(&apart, &apart),
         }
     }
 

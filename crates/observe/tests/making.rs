@@ -324,3 +324,44 @@ fn layers_are_chosen_by_word_or_by_number_and_the_last_is_always_kept() {
     assert_eq!(kept("2, 0,2"), [0, 2, 3]);
     assert!("first".parse::<Layers>().unwrap_err().contains("`first`"));
 }
+
+#[test]
+fn an_observation_of_the_untrained_network_is_another_with_the_same_rows() {
+    let (space, model) = (random_space(&LENGTHS, 20), tiny_model());
+    let untrained = LanguageModel::untrained(&common::fixture("llama-tiny/untied"), 3).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let of = |model: &LanguageModel, name: &str| {
+        let observer = Observer::new(&space, Some(model), &Layers::Last).unwrap();
+        let draft = observer
+            .contexts(&contexts(2, DocumentEnd::Dropped))
+            .unwrap();
+        let folder = folder.path().join(name);
+        let made = observer.make(&draft, &folder, &mut |_| {}).unwrap();
+        assert!(observer.finished(&draft, &folder).is_some());
+        made
+    };
+    let (own, control) = (of(&model, "own"), of(&untrained, "control"));
+    assert_eq!(
+        (&own.contexts, &own.counts),
+        (&control.contexts, &control.counts)
+    );
+    assert_ne!(own.states, control.states);
+    let (own, control) = (
+        own.info.provenance.unwrap(),
+        control.info.provenance.unwrap(),
+    );
+    assert_ne!(own.plan_sha256, control.plan_sha256);
+    assert_ne!(own.model_sha256, control.model_sha256);
+    let note = " (untrained, seed 3)";
+    assert_eq!(control.model.unwrap(), own.model.unwrap() + note);
+    // Where the one is, the other is not found.
+    let observer = Observer::new(&space, Some(&model), &Layers::Last).unwrap();
+    let draft = observer
+        .contexts(&contexts(2, DocumentEnd::Dropped))
+        .unwrap();
+    assert!(
+        observer
+            .finished(&draft, &folder.path().join("control"))
+            .is_none()
+    );
+}
