@@ -51,6 +51,23 @@ pub enum GeometryError {
         context: usize,
         value: f64,
     },
+    #[error(
+        "the reduced problem has {tokens} distinct tokens x {contexts} distinct contexts, more than {limit} entries, which are not solved exactly: take fewer contexts, raise the limit, or look at the proxy and its concepts, which never form that matrix"
+    )]
+    TooLarge {
+        tokens: usize,
+        contexts: usize,
+        limit: usize,
+    },
+    #[error(
+        "{what}: the entry at row {row}, column {column} (counted from 0) is {value}; it should be a finite number"
+    )]
+    NotFinite {
+        what: &'static str,
+        row: usize,
+        column: usize,
+        value: f64,
+    },
     #[error("{what}: {problem}")]
     Argument { what: &'static str, problem: String },
     #[error("the weight of context {context} (counted from 0) is {value}; weights are more than 0")]

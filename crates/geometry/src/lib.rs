@@ -12,23 +12,54 @@
 
 mod collapse;
 mod error;
+mod finite;
 mod laws;
 mod log_odds;
+mod margin;
+mod max_margin;
+mod reduction;
 mod spectrum;
 mod support;
+mod verify;
 
 pub use collapse::{LayerCollapse, collapse};
 pub use error::GeometryError;
+pub use finite::{finite_logits, finite_part, proxy};
 pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
+pub use max_margin::{MaxMargin, MaxMarginOptions, MaxMarginProgress, ProxyOptimal, max_margin};
 pub use spectrum::{Concept, Spectrum, spectrum};
 pub use support::{Heatmap, SupportSummary, Supports, Vocabulary};
+pub use verify::{Verification, verify};
 
+use lawvere_core::{RowMatrix, ShapeError};
 use lawvere_observe::{Kind, Observation};
 
 fn require_contexts(observation: &Observation) -> Result<(), GeometryError> {
     match observation.info.kind {
         Kind::Contexts => Ok(()),
         Kind::Positions => Err(GeometryError::NeedsContexts),
+    }
+}
+
+/// A matrix of this shape, all of whose entries are finite.
+fn check_shape(
+    what: &'static str,
+    matrix: &RowMatrix<f64>,
+    rows: usize,
+    columns: usize,
+) -> Result<(), GeometryError> {
+    if (matrix.nrows(), matrix.ncols()) != (rows, columns) {
+        let found = format!("{} x {}", matrix.nrows(), matrix.ncols());
+        return Err(ShapeError::new(what, format!("{rows} x {columns}"), found).into());
+    }
+    match matrix.data().iter().position(|x| !x.is_finite()) {
+        Some(k) => Err(GeometryError::NotFinite {
+            what,
+            row: k / columns,
+            column: k % columns,
+            value: matrix.data()[k],
+        }),
+        None => Ok(()),
     }
 }

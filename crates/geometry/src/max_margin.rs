@@ -1,0 +1,455 @@
+use std::time::Instant;
+
+use lawvere_core::linalg::{LinalgError, matmul, symmetric_eigen};
+use lawvere_core::{RowMatrix, sum};
+use serde::{Serialize, Serializer};
+
+use crate::margin::MarginSet;
+use crate::reduction::Reduction;
+use crate::{GeometryError, Supports};
+
+/// How [`max_margin`] solves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MaxMarginOptions {
+    /// The certified relative gap at which it stops.
+    pub tolerance: f64,
+    /// Iterations at most; what is then reached is returned with its certificate.
+    pub max_iterations: usize,
+    /// The largest reduced problem, distinct tokens times distinct contexts, that is solved.
+    pub size_limit: usize,
+}
+
+impl Default for MaxMarginOptions {
+    fn default() -> Self {
+        Self {
+            tolerance: 1e-7,
+            max_iterations: 20_000,
+            size_limit: 30_000_000,
+        }
+    }
+}
+
+/// Whether the proxy S~ is itself a max-margin solution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyOptimal {
+    /// It is: its singular vectors make a dual certificate.
+    Yes,
+    /// It is not: it has no certificate although one would have to be of this form, or a point of
+    /// smaller nuclear norm was found.
+    No,
+    /// Neither was proved.
+    Undecided,
+}
+
+impl Serialize for ProxyOptimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Yes => serializer.serialize_bool(true),
+            Self::No => serializer.serialize_bool(false),
+            Self::Undecided => serializer.serialize_str("undecided"),
+        }
+    }
+}
+
+/// What [`max_margin`] tells on its way, at every certificate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MaxMarginProgress {
+    /// Iterations made.
+    pub iteration: usize,
+    /// The relative gap certified so far.
+    pub relative_gap: f64,
+}
+
+/// The max-margin logits of a support matrix, with a proof of how good they are.
+#[derive(Debug, Clone, Serialize)]
+pub struct MaxMargin {
+    /// The nuclear norm of [`logits`](Self::logits), which are feasible: an upper bound of the optimum.
+    pub value: f64,
+    /// The value of [`dual`](Self::dual): a lower bound of the optimum.
+    pub lower_bound: f64,
+    /// `(value - lower_bound) / value`; 0 for value 0.
+    pub relative_gap: f64,
+    /// Whether the gap asked for was reached.
+    pub converged: bool,
+    /// Iterations made.
+    pub iterations: usize,
+    /// Wall time.
+    pub seconds: f64,
+    /// Singular values of the thresholded iterate that are not 0.
+    pub rank: usize,
+    /// The nuclear norm of the proxy S~ = (I - 11^T/V) S without its full columns, which is feasible
+    /// too.
+    pub proxy_value: f64,
+    /// Whether the proxy is optimal.
+    pub proxy_optimal: ProxyOptimal,
+    /// V.
+    pub vocabulary: usize,
+    /// m.
+    pub contexts: usize,
+    /// Tokens that follow different contexts.
+    pub reduced_tokens: usize,
+    /// Contexts with different supports, full ones left out.
+    pub reduced_contexts: usize,
+    /// Singular values of the logits, decreasing; those of merged rows and columns, further ones are 0.
+    pub singular_values: Vec<f64>,
+    #[serde(skip)]
+    reduction: Reduction,
+    #[serde(skip)]
+    primal: RowMatrix<f64>,
+    #[serde(skip)]
+    dual: RowMatrix<f64>,
+}
+
+impl MaxMargin {
+    /// The logits, V x m: constant on every support, at least 1 less off it, columns summing to 0.
+    pub fn logits(&self) -> RowMatrix<f64> {
+        self.reduction.expand(&self.primal)
+    }
+
+    /// The dual point G, V x m: columns summing to 0, at most 0 off the supports, of operator norm 1;
+    /// `<G,S>` is the lower bound.
+    pub fn dual(&self) -> RowMatrix<f64> {
+        self.reduction.expand(&self.dual)
+    }
+}
+
+/// Iterations between certificates.
+const CERTIFY_EVERY: usize = 10;
+const RHO_CHANGES: usize = 20;
+const OVER_RELAXATION: f64 = 1.8;
+/// Singular values of the proxy below this fraction of the largest are 0: its entries are whole
+/// numbers up to the scale, so true ones are far larger.
+const RANK_TOLERANCE: f64 = 1e-10;
+
+/// The max-margin logits `L^mm = argmin |L|_*` subject to `L_zj = L_z'j` for z, z' in S_j and
+/// `L_zj - L_vj >= 1` for v not in S_j: the direction of the logits that next-token training drives to.
+///
+/// Solved by the alternating direction method of multipliers on the [reduced](MaxMargin) problem of
+/// r distinct tokens and c distinct contexts; every tenth iteration gives a feasible point and a
+/// dual feasible point, whose values bound the optimum from both sides. It depends on supports only.
+/// Cost: an eigendecomposition of size min(r, c) and products of `r c min(r, c)` an iteration.
+///
+/// *Source:* arXiv 2408.15417, section 3 (NTP-SVM); Boyd, Parikh, Chu, Peleato, Eckstein,
+/// *Distributed optimization and statistical learning via the ADMM* (2011).
+///
+/// # Errors
+/// A vocabulary of one token; a reduced problem above the limit; options out of range.
+pub fn max_margin(
+    supports: &Supports,
+    options: &MaxMarginOptions,
+    on_progress: &mut dyn FnMut(MaxMarginProgress),
+) -> Result<MaxMargin, GeometryError> {
+    let start = Instant::now();
+    check(supports, options)?;
+    let reduction = Reduction::new(supports);
+    let (r, c) = (reduction.tokens(), reduction.contexts());
+    if r.saturating_mul(c) > options.size_limit {
+        return Err(GeometryError::TooLarge {
+            tokens: r,
+            contexts: c,
+            limit: options.size_limit,
+        });
+    }
+    let mut out = MaxMargin {
+        value: 0.0,
+        lower_bound: 0.0,
+        relative_gap: 0.0,
+        converged: true,
+        iterations: 0,
+        seconds: 0.0,
+        rank: 0,
+        proxy_value: 0.0,
+        proxy_optimal: ProxyOptimal::Yes,
+        vocabulary: supports.vocabulary(),
+        contexts: supports.contexts(),
+        reduced_tokens: r,
+        reduced_contexts: c,
+        singular_values: Vec::new(),
+        primal: RowMatrix::zeros(c, r),
+        dual: RowMatrix::zeros(c, r),
+        reduction,
+    };
+    if c > 0 {
+        solve(&mut out, options, on_progress)?;
+    }
+    out.seconds = start.elapsed().as_secs_f64();
+    Ok(out)
+}
+
+fn check(supports: &Supports, options: &MaxMarginOptions) -> Result<(), GeometryError> {
+    if supports.vocabulary() < 2 {
+        return Err(GeometryError::Argument {
+            what: "the support matrix",
+            problem: "it has one token only, from which nothing can be told apart; at least two are needed".into(),
+        });
+    }
+    if !(options.tolerance > 0.0 && options.tolerance < 1.0) {
+        return Err(GeometryError::Argument {
+            what: "tolerance",
+            problem: format!(
+                "it is {}; a relative gap is more than 0 and less than 1",
+                options.tolerance
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn solve(
+    out: &mut MaxMargin,
+    options: &MaxMarginOptions,
+    on_progress: &mut dyn FnMut(MaxMarginProgress),
+) -> Result<(), GeometryError> {
+    let reduction = out.reduction.clone();
+    let mut set = MarginSet::new(&reduction);
+    let mut z = reduction.proxy();
+    let proxy = Proxy::new(&z)?;
+    out.proxy_value = sum(proxy.singular_values.iter().copied());
+    out.singular_values.clone_from(&proxy.singular_values);
+    out.value = out.proxy_value;
+    out.primal = z.clone();
+    let test = proxy.test(&reduction);
+    let mut rho = 0.5 * (proxy.rank as f64).sqrt() / norm(&z);
+    // The proxy's own candidate for a certificate starts the dual.
+    let mut u = proxy.polar.clone();
+    let lower = set.dual(&mut u) / operator_norm(&u)?;
+    if lower > 0.0 {
+        out.lower_bound = lower;
+        keep_dual(out, &u)?;
+    }
+    out.rank = proxy.rank;
+    if test == ProxyOptimal::Yes && gap(out) <= options.tolerance {
+        out.relative_gap = gap(out);
+        return Ok(());
+    }
+    u = proxy.polar;
+    u.data_mut().iter_mut().for_each(|u| *u /= -rho);
+
+    let (mut changes, mut old) = (0, z.clone());
+    let mut low = RowMatrix::zeros(z.nrows(), z.ncols());
+    let mut threshold = Threshold::default();
+    out.converged = false;
+    while out.iterations < options.max_iterations {
+        out.iterations += 1;
+        for ((a, z), u) in low.data_mut().iter_mut().zip(z.data()).zip(u.data()) {
+            *a = z - u;
+        }
+        out.rank = threshold.apply(&mut low, 1.0 / rho)?;
+        std::mem::swap(&mut z, &mut old);
+        // u becomes X = alpha L + (1 - alpha) Z + U, z its projection, u the rest.
+        let terms = u.data_mut().iter_mut().zip(low.data()).zip(old.data());
+        terms.for_each(|((u, l), z)| *u += OVER_RELAXATION * l + (1.0 - OVER_RELAXATION) * z);
+        z.data_mut().copy_from_slice(u.data());
+        set.project(&mut z);
+        let terms = u.data_mut().iter_mut().zip(z.data());
+        terms.for_each(|(u, z)| *u -= z);
+
+        let last = out.iterations == options.max_iterations;
+        if out.iterations % CERTIFY_EVERY != 0 && !last {
+            continue;
+        }
+        certify(out, &set, &z, &u)?;
+        out.relative_gap = gap(out);
+        on_progress(MaxMarginProgress {
+            iteration: out.iterations,
+            relative_gap: out.relative_gap,
+        });
+        if out.relative_gap <= options.tolerance {
+            out.converged = true;
+            break;
+        }
+        let primal = distance(&low, &z) / norm(&z);
+        let dual = distance(&z, &old) / norm(&u);
+        if changes < RHO_CHANGES && (primal > 2.0 * dual || dual > 2.0 * primal) {
+            let factor = if primal > dual { 2.0 } else { 0.5 };
+            rho *= factor;
+            u.data_mut().iter_mut().for_each(|u| *u /= factor);
+            changes += 1;
+        }
+    }
+    out.proxy_optimal = match test {
+        // Equal values prove nothing; a feasible point that is better by more than rounding does.
+        ProxyOptimal::Undecided if out.value < out.proxy_value * (1.0 - 1e-9) => ProxyOptimal::No,
+        test => test,
+    };
+    Ok(())
+}
+
+fn gap(out: &MaxMargin) -> f64 {
+    if out.value == 0.0 {
+        return 0.0;
+    }
+    ((out.value - out.lower_bound) / out.value).max(0.0)
+}
+
+/// Takes over what is better than what is known: the feasible `z` above, the multiplier below.
+fn certify(
+    out: &mut MaxMargin,
+    set: &MarginSet<'_>,
+    z: &RowMatrix<f64>,
+    u: &RowMatrix<f64>,
+) -> Result<(), GeometryError> {
+    let mut y = u.clone();
+    y.data_mut().iter_mut().for_each(|y| *y = -*y);
+    let lower = set.dual(&mut y) / operator_norm(&y)?;
+    if lower > out.lower_bound {
+        out.lower_bound = lower;
+        keep_dual(out, &y)?;
+    }
+    let mut feasible = z.clone();
+    set.centre(&mut feasible);
+    let singular_values = singular_values(&feasible)?;
+    let value = sum(singular_values.iter().copied());
+    if value < out.value {
+        out.value = value;
+        out.primal = feasible;
+        out.singular_values = singular_values;
+    }
+    Ok(())
+}
+
+fn keep_dual(out: &mut MaxMargin, y: &RowMatrix<f64>) -> Result<(), GeometryError> {
+    let size = operator_norm(y)?;
+    out.dual = y.clone();
+    out.dual.data_mut().iter_mut().for_each(|y| *y /= size);
+    Ok(())
+}
+
+/// What the singular value decomposition of the proxy says.
+struct Proxy {
+    singular_values: Vec<f64>,
+    rank: usize,
+    /// `U V^T`, context-major as all weighted matrices.
+    polar: RowMatrix<f64>,
+}
+
+impl Proxy {
+    fn new(proxy: &RowMatrix<f64>) -> Result<Self, GeometryError> {
+        let svd = proxy.view().thin_svd().map_err(|_| SVD)?;
+        let singular_values: Vec<f64> = svd.S().column_vector().iter().copied().collect();
+        let largest = singular_values.first().copied().unwrap_or(0.0);
+        let rank = singular_values
+            .iter()
+            .filter(|&&s| s > RANK_TOLERANCE * largest)
+            .count();
+        let mut polar = RowMatrix::zeros(proxy.nrows(), proxy.ncols());
+        let (u, v) = (svd.U().subcols(0, rank), svd.V().subcols(0, rank));
+        matmul(polar.view_mut(), u, v.transpose());
+        Ok(Self {
+            singular_values,
+            rank,
+            polar,
+        })
+    }
+
+    /// Optimal if `U V^T` is at most 0 off the supports. The converse holds where the singular
+    /// vectors span all that a subgradient may live in: there `U V^T` is the only candidate.
+    fn test(&self, reduction: &Reduction) -> ProxyOptimal {
+        const SIGN_TOLERANCE: f64 = 1e-9;
+        let mut entries = reduction.inside.data().iter().zip(self.polar.data());
+        if entries.all(|(inside, &x)| *inside || x <= SIGN_TOLERANCE) {
+            return ProxyOptimal::Yes;
+        }
+        let only = (reduction.tokens() - 1).min(reduction.contexts());
+        match self.rank == only {
+            true => ProxyOptimal::No,
+            false => ProxyOptimal::Undecided,
+        }
+    }
+}
+
+const SVD: LinalgError = LinalgError("singular value decomposition");
+
+/// Singular values, decreasing.
+fn singular_values(x: &RowMatrix<f64>) -> Result<Vec<f64>, LinalgError> {
+    x.view().singular_values().map_err(|_| SVD)
+}
+
+/// The largest singular value, from the smaller Gram matrix: there its relative error is that of
+/// rounding.
+fn operator_norm(x: &RowMatrix<f64>) -> Result<f64, LinalgError> {
+    let gram = smaller_gram(x);
+    let values = gram
+        .view()
+        .self_adjoint_eigenvalues(faer::Side::Lower)
+        .map_err(|_| LinalgError("symmetric eigendecomposition"))?;
+    Ok(values.into_iter().fold(0.0, f64::max).sqrt())
+}
+
+/// `X^T X` or `X X^T`, whichever is smaller.
+fn smaller_gram(x: &RowMatrix<f64>) -> RowMatrix<f64> {
+    let (c, r) = (x.nrows(), x.ncols());
+    let side = r.min(c);
+    let mut gram = RowMatrix::zeros(side, side);
+    let (left, right) = if r <= c {
+        (x.view().transpose(), x.view())
+    } else {
+        (x.view(), x.view().transpose())
+    };
+    matmul(gram.view_mut(), left, right);
+    gram
+}
+
+/// Soft thresholding of singular values, with the room it works in.
+#[derive(Default)]
+pub(crate) struct Threshold {
+    half: Vec<f64>,
+}
+
+impl Threshold {
+    /// Replaces `x = sum_k s_k a_k b_k^T` by `sum_k max(s_k - threshold, 0) a_k b_k^T`, the proximal
+    /// point of the nuclear norm, and returns the number of terms left.
+    ///
+    /// From the eigenvectors of the smaller Gram matrix: a singular value near the threshold loses
+    /// digits only if it is some 1e-8 of the largest.
+    pub fn apply(&mut self, x: &mut RowMatrix<f64>, threshold: f64) -> Result<usize, LinalgError> {
+        let (c, r) = (x.nrows(), x.ncols());
+        let eigen = symmetric_eigen(smaller_gram(x).view())?;
+        let above = |value: &f64| value.max(0.0).sqrt() > threshold;
+        let rank = eigen.values.iter().take_while(|v| above(v)).count();
+        let side = r.min(c);
+        // Rows are the kept eigenvectors.
+        let basis =
+            faer::MatRef::from_row_major_slice(eigen.vectors.row_range(0..rank), rank, side);
+        let other = r.max(c);
+        self.half.resize(other * rank, 0.0);
+        let mut half = faer::MatMut::from_row_major_slice_mut(
+            &mut self.half,
+            if r <= c { c } else { rank },
+            if r <= c { rank } else { r },
+        );
+        let factor: Vec<f64> = eigen.values[..rank]
+            .iter()
+            .map(|v| 1.0 - threshold / v.sqrt())
+            .collect();
+        if r <= c {
+            matmul(half.as_mut(), x.view(), basis.transpose());
+            for (k, factor) in factor.iter().enumerate() {
+                half.as_mut()
+                    .col_mut(k)
+                    .iter_mut()
+                    .for_each(|h| *h *= factor);
+            }
+            matmul(x.view_mut(), half.as_ref(), basis);
+        } else {
+            matmul(half.as_mut(), basis, x.view());
+            for (k, factor) in factor.iter().enumerate() {
+                half.as_mut()
+                    .row_mut(k)
+                    .iter_mut()
+                    .for_each(|h| *h *= factor);
+            }
+            matmul(x.view_mut(), basis.transpose(), half.as_ref());
+        }
+        Ok(rank)
+    }
+}
+
+pub(crate) fn norm(x: &RowMatrix<f64>) -> f64 {
+    sum(x.data().iter().map(|x| x * x)).sqrt()
+}
+
+fn distance(x: &RowMatrix<f64>, y: &RowMatrix<f64>) -> f64 {
+    let terms = x.data().iter().zip(y.data());
+    sum(terms.map(|(x, y)| (x - y) * (x - y))).sqrt()
+}
