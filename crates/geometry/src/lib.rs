@@ -10,15 +10,24 @@
 //! (arXiv 2408.15417); Thrampoulidis (arXiv 2402.18551); on concepts, arXiv 2505.08348.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod active;
 mod collapse;
+mod embedded;
+mod equations;
 mod error;
+mod factors;
 mod finite;
 mod laws;
+mod least_norm;
 mod log_odds;
 mod margin;
 mod max_margin;
+mod multipliers;
+mod rank_limited;
 mod reduction;
+mod separability;
 mod spectrum;
+mod splitting;
 mod support;
 mod verify;
 
@@ -28,6 +37,12 @@ pub use finite::{finite_logits, finite_part, proxy};
 pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
 pub use max_margin::{MaxMargin, MaxMarginOptions, MaxMarginProgress, ProxyOptimal, max_margin};
+pub use rank_limited::{
+    Attempt, RankLimited, RankLimitedOptions, RankLimitedProgress, Start, rank_limited,
+};
+pub use separability::{
+    Answer, Separability, SeparabilityOptions, SeparabilityProgress, separability,
+};
 pub use spectrum::{Concept, Spectrum, spectrum};
 pub use support::{Heatmap, SupportSummary, Supports, Vocabulary};
 pub use verify::{Verification, verify};
