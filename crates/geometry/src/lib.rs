@@ -10,28 +10,37 @@
 //! (arXiv 2408.15417); Thrampoulidis (arXiv 2402.18551); on concepts, arXiv 2505.08348.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod active;
 mod claims;
 mod class_means;
 mod collapse;
 mod compare;
+mod embedded;
 mod embeddings;
 mod entropy_prox;
+mod equations;
 mod error;
+mod factors;
 mod finite;
 mod fit;
 mod growth;
 mod laws;
+mod least_norm;
 mod log_odds;
 mod margin;
 mod max_margin;
 mod measures;
+mod multipliers;
 mod neural_collapse;
 mod pairs;
 mod path;
 mod prediction;
+mod rank_limited;
 mod reduction;
 mod scene;
+mod separability;
 mod spectrum;
+mod splitting;
 mod spread;
 mod support;
 mod verify;
@@ -54,6 +63,12 @@ pub use measures::{GeometryMeasures, logits_cosine, measure};
 pub use neural_collapse::{NeuralCollapse, NeuralCollapseOptions, neural_collapse};
 pub use path::{Path, PathOptions, PathPoint, PathProgress, Penalties, path};
 pub use prediction::Prediction;
+pub use rank_limited::{
+    Attempt, RankLimited, RankLimitedOptions, RankLimitedProgress, Start, rank_limited,
+};
+pub use separability::{
+    Answer, Separability, SeparabilityOptions, SeparabilityProgress, separability,
+};
 pub use spectrum::{Concept, Spectrum, spectrum};
 pub use spread::Spread;
 pub use support::{Heatmap, SupportSummary, Supports, Vocabulary};

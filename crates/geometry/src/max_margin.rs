@@ -106,6 +106,11 @@ impl MaxMargin {
         self.reduction.expand(&self.primal)
     }
 
+    /// The logits in the weighted coordinates of the reduction, context-major.
+    pub(crate) fn weighted(&self) -> &RowMatrix<f64> {
+        &self.primal
+    }
+
     /// The dual point G, V x m: columns summing to 0, at most 0 off the supports, of operator norm 1;
     /// `<G,S>` is the lower bound.
     pub fn dual(&self) -> RowMatrix<f64> {
