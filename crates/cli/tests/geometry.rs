@@ -10,7 +10,7 @@ use std::process::Command;
 
 use common::{fail, folder_with, lawvere, succeed};
 use lawvere::arrays::{Matrix, MatrixFile, write_columns, write_dense, write_vector};
-use lawvere::core::RowMatrix;
+use lawvere::core::{RowMatrix, SparseRows};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -570,6 +570,19 @@ fn a_problem_that_is_too_large_says_what_to_do() {
         at,
         &["max-margin", "--support", "S.npy", "--size-limit", "24"],
     );
+
+    // A small file of a matrix that, dense, would take 720 GB.
+    let many = 300_000;
+    let mut columns = SparseRows::new(many);
+    (0..many as u32).for_each(|j| columns.push_row([(j, 1.0)]).unwrap());
+    write_columns(&at.join("wide.npz"), "S", &columns, &[]).unwrap();
+    let size = "300000 distinct tokens x 300000 distinct contexts";
+    let wanted = ["wide.npz", size, "--size-limit"];
+    refused(at, &["max-margin", "--support", "wide.npz"], 1, &wanted);
+    let path = ["path", "--probabilities", "wide.npz", "--no-max-margin"];
+    refused(at, &path, 1, &wanted);
+    let finite = ["finite", "--probabilities", "wide.npz"];
+    refused(at, &finite, 1, &["wide.npz", "GB of memory"]);
 }
 
 #[test]

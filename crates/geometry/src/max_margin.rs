@@ -146,15 +146,8 @@ pub fn max_margin(
 ) -> Result<MaxMargin, GeometryError> {
     let start = Instant::now();
     check(supports, options)?;
-    let reduction = Reduction::new(supports);
+    let reduction = Reduction::new(supports, options.size_limit)?;
     let (r, c) = (reduction.tokens(), reduction.contexts());
-    if r.saturating_mul(c) > options.size_limit {
-        return Err(GeometryError::TooLarge {
-            tokens: r,
-            contexts: c,
-            limit: options.size_limit,
-        });
-    }
     let mut out = MaxMargin {
         value: 0.0,
         lower_bound: 0.0,

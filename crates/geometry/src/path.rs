@@ -156,15 +156,8 @@ pub fn path(
     on_progress: &mut dyn FnMut(PathProgress),
 ) -> Result<Path, GeometryError> {
     let start = Instant::now();
-    let (reduction, probabilities, weights) = Reduction::of_laws(laws);
+    let (reduction, probabilities, weights) = Reduction::of_laws(laws, options.size_limit)?;
     let (r, c) = (reduction.tokens(), reduction.contexts());
-    if r.saturating_mul(c) > options.size_limit {
-        return Err(GeometryError::TooLarge {
-            tokens: r,
-            contexts: c,
-            limit: options.size_limit,
-        });
-    }
     let gradient = gradient_at_zero(&reduction, &probabilities, &weights);
     let lambda_max = operator_norm(&gradient)?;
     // Where every law is uniform over everything, all is learned at 0 and no penalty matters.

@@ -3,7 +3,7 @@ use std::hash::Hash;
 
 use lawvere_core::{RowMatrix, sum};
 
-use crate::{ContextLaws, Supports};
+use crate::{ContextLaws, GeometryError, Supports};
 
 /// The support matrix with equal rows and equal columns merged and full columns dropped.
 ///
@@ -33,7 +33,10 @@ pub(crate) struct Reduction {
 impl Reduction {
     /// Contexts with equal supports and tokens that follow the same contexts merged, full contexts
     /// left out. O(entries).
-    pub fn new(supports: &Supports) -> Self {
+    ///
+    /// # Errors
+    /// A reduced matrix of more than `limit` entries, before memory is taken for it.
+    pub fn new(supports: &Supports, limit: usize) -> Result<Self, GeometryError> {
         let vocabulary = supports.vocabulary();
         let keys = (0..supports.contexts()).map(|j| {
             let open = supports.rows.row(j).0.len() < vocabulary;
@@ -44,13 +47,19 @@ impl Reduction {
             .iter()
             .map(|&j| supports.rows.row(j).0.iter().map(|&v| (v, 1)).collect())
             .collect();
-        Self::merged(vocabulary, context, &columns).0
+        Ok(Self::merged(vocabulary, context, &columns, limit)?.0)
     }
 
     /// Contexts merged where weights and laws agree, tokens where their probabilities agree in all of
     /// them, with the probabilities (c x r, 0 off the supports) and the weights of the merged
     /// contexts. O(entries).
-    pub fn of_laws(laws: &ContextLaws) -> (Self, RowMatrix<f64>, Vec<f64>) {
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_laws(
+        laws: &ContextLaws,
+        limit: usize,
+    ) -> Result<(Self, RowMatrix<f64>, Vec<f64>), GeometryError> {
         let column = |j: usize| -> Vec<(u32, u64)> {
             let (tokens, law) = laws.laws.row(j);
             let bits = law.iter().map(|p| p.to_bits());
@@ -61,8 +70,8 @@ impl Reduction {
         let columns: Vec<_> = first.iter().map(|&j| column(j)).collect();
         let weights = first.iter().map(|&j| laws.weights[j]).collect();
         let (reduction, probabilities) =
-            Self::merged(laws.supports.vocabulary(), context, &columns);
-        (reduction, probabilities.map(f64::from_bits), weights)
+            Self::merged(laws.supports.vocabulary(), context, &columns, limit)?;
+        Ok((reduction, probabilities.map(f64::from_bits), weights))
     }
 
     /// Merges equal rows of sparse `columns`, one a reduced context; also the columns as a dense
@@ -71,7 +80,8 @@ impl Reduction {
         vocabulary: usize,
         context: Vec<Option<usize>>,
         columns: &[Vec<(u32, u64)>],
-    ) -> (Self, RowMatrix<u64>) {
+        limit: usize,
+    ) -> Result<(Self, RowMatrix<u64>), GeometryError> {
         let mut context_count = vec![0.0; columns.len()];
         context
             .iter()
@@ -84,6 +94,14 @@ impl Reduction {
                 .for_each(|&(v, value)| rows[v as usize].push((j as u32, value)));
         }
         let (token, first) = numbered(rows.iter().map(Some));
+        let (tokens, contexts) = (first.len(), columns.len());
+        if tokens.saturating_mul(contexts) > limit {
+            return Err(GeometryError::TooLarge {
+                tokens,
+                contexts,
+                limit,
+            });
+        }
         let token: Vec<usize> = token.into_iter().flatten().collect();
         let mut token_count = vec![0.0; first.len()];
         token.iter().for_each(|&i| token_count[i] += 1.0);
@@ -103,7 +121,7 @@ impl Reduction {
             context_count,
             inside: values.map(|value| value != 0),
         };
-        (reduction, values)
+        Ok((reduction, values))
     }
 
     /// r: distinct tokens.
