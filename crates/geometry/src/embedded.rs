@@ -3,7 +3,6 @@
 use lawvere_core::linalg::{LinalgError, matmul};
 use lawvere_core::{RowMatrix, sum};
 
-use crate::Supports;
 use crate::active::Margins;
 use crate::least_norm::{Constraints, Nearness, norm};
 use crate::reduction::Reduction;
@@ -52,22 +51,6 @@ impl Embeddings {
         out.data_mut().iter_mut().for_each(|w| *w /= self.scale);
         out
     }
-}
-
-/// Tokens merged by their rows of S; contexts as they are, full ones too.
-pub(crate) fn merged_tokens(supports: &Supports) -> Reduction {
-    let m = supports.contexts();
-    let mut out = Reduction::new(supports);
-    out.context = (0..m).map(Some).collect();
-    out.context_count = vec![1.0; m];
-    out.context_root = vec![1.0; m];
-    out.inside = RowMatrix::from_fn(m, out.token_count.len(), |_, _| false);
-    for (j, (support, _)) in supports.rows.rows().enumerate() {
-        for &v in support {
-            out.inside.row_mut(j)[out.token[v as usize]] = true;
-        }
-    }
-    out
 }
 
 /// The max-margin constraints on logits `W h_j`; every context is kept, because equal supports may have

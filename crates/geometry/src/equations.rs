@@ -125,7 +125,7 @@ impl Equations<'_> {
         let mut energy = f64::INFINITY;
         loop {
             // The recurrence drifts; what is told is of the weights themselves.
-            if out.iterations % 50 == 0 {
+            if out.iterations.is_multiple_of(50) {
                 let reached = self.logits(&out.weights);
                 rest.iter_mut()
                     .zip(&self.target)

@@ -147,7 +147,7 @@ pub fn rank_limited(
     let start = Instant::now();
     check(dimension, options)?;
     let convex = max_margin(supports, &options.convex, &mut |_| {})?;
-    let reduction = Reduction::new(supports);
+    let reduction = Reduction::new(supports, options.convex.size_limit)?;
     let (r, c) = (reduction.tokens(), reduction.contexts());
     // No allowed logits need more.
     let inner = dimension.min(r).min(c);

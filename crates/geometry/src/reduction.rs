@@ -50,6 +50,17 @@ impl Reduction {
         Ok(Self::merged(vocabulary, context, &columns, limit)?.0)
     }
 
+    /// Tokens merged as in [`new`](Self::new); contexts as they are, full ones too.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_tokens(supports: &Supports, limit: usize) -> Result<Self, GeometryError> {
+        let ones = |support: &[u32]| support.iter().map(|&v| (v, 1)).collect();
+        let columns: Vec<Vec<(u32, u64)>> = supports.rows.rows().map(|(s, _)| ones(s)).collect();
+        let context = (0..supports.contexts()).map(Some).collect();
+        Ok(Self::merged(supports.vocabulary(), context, &columns, limit)?.0)
+    }
+
     /// Contexts merged where weights and laws agree, tokens where their probabilities agree in all of
     /// them, with the probabilities (c x r, 0 off the supports) and the weights of the merged
     /// contexts. O(entries).

@@ -3,7 +3,7 @@ use std::time::Instant;
 use lawvere_core::RowMatrix;
 use serde::{Serialize, Serializer};
 
-use crate::embedded::{EmbeddedMargins, Embeddings, merged_tokens};
+use crate::embedded::{EmbeddedMargins, Embeddings};
 use crate::equations::Equations;
 use crate::least_norm::{LeastNorm, Limits, least_norm, norm};
 use crate::reduction::Reduction;
@@ -171,14 +171,7 @@ pub fn separability(
     let start = Instant::now();
     let supports = &laws.supports;
     check(laws, states, options)?;
-    let reduction = merged_tokens(supports);
-    if reduction.tokens().saturating_mul(supports.contexts()) > options.size_limit {
-        return Err(GeometryError::TooLarge {
-            tokens: reduction.tokens(),
-            contexts: supports.contexts(),
-            limit: options.size_limit,
-        });
-    }
+    let reduction = Reduction::of_tokens(supports, options.size_limit)?;
     let embeddings = Embeddings::new(states)?;
     let scale = embeddings.scale;
     let limits = Limits {

@@ -44,7 +44,7 @@ pub(crate) fn alternate(
         z.copy_from_slice(&u);
         constraints.residual(&mut u);
         z.iter_mut().zip(&u).for_each(|(z, u)| *z -= u);
-        if out.iterations % CERTIFY_EVERY != 0 {
+        if !out.iterations.is_multiple_of(CERTIFY_EVERY) {
             continue;
         }
         let moved: Vec<f64> = u.iter().zip(&marked).map(|(u, m)| u - m).collect();

@@ -121,9 +121,10 @@ impl Contexts {
         widths
     }
 
+    /// Tokens that follow some context, the most widely supported first.
     pub fn token_order(&self) -> Vec<usize> {
         let widths = self.widths();
-        let mut order: Vec<usize> = (0..widths.len()).collect();
+        let mut order: Vec<usize> = (0..widths.len()).filter(|&v| widths[v] > 0).collect();
         order.sort_by_key(|&v| (Reverse(widths[v]), v));
         order
     }

@@ -22,7 +22,8 @@ pub struct ImplicitReport {
     pub contexts: Vec<String>,
     /// Sizes and entropies.
     pub facts: PatternFacts,
-    /// Tokens in the order in which pictures show them: the most widely supported first.
+    /// Tokens that follow some context, in the order in which pictures show them: the most widely
+    /// supported first.
     pub token_order: Vec<usize>,
     /// Contexts in the order in which pictures show them: equal supports stand together.
     pub context_order: Vec<usize>,

@@ -157,7 +157,7 @@ fn finals_table(report: &ImplicitReport) -> Markup {
         ("CE − H, nats", |m| Some(m.excess)),
         ("logits with L^mm", |m| Some(m.prediction.raw)),
         ("logits with S̃", |m| Some(m.proxy.raw)),
-        ("words' Gram", |m| Some(m.word_gram.raw)),
+        ("words' Gram", |m| Some(m.word_gram.centred)),
         ("contexts' Gram", |m| Some(m.context_gram.raw)),
         ("|P_F(L) − L^in|", |m| Some(m.finite.distance)),
         ("equal supports, mean cosine", |m| m.within),
