@@ -458,7 +458,7 @@ fn grams(report: &ImplicitReport) -> Result<Figure, ReportError> {
             n.name,
             cosine(m.context_gram.raw),
             cosine(n.shuffled.context_gram.raw),
-            cosine(m.word_gram.raw)
+            cosine(m.word_gram.centred)
         ))
     });
     Ok(Figure {
