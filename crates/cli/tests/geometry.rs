@@ -898,3 +898,223 @@ fn a_path_that_cannot_be_is_refused() {
     assert!(number(&last["finite_distance"]) < 1e-4, "{last}");
     assert_eq!(number(&found["max_margin_value"]), 0.0);
 }
+
+/// Laws that are uniform on supports.
+fn uniform(supports: &[&[f64]]) -> RowMatrix<f64> {
+    let size = |j: usize| supports.iter().map(|row| row[j]).sum::<f64>();
+    RowMatrix::from_fn(supports.len(), supports[0].len(), |v, j| {
+        supports[v][j] / size(j)
+    })
+}
+
+#[test]
+fn a_head_over_independent_embeddings_does_all_that_can_be_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_dense(&at.join("P.npy"), "P", &uniform(&PAIRS)).unwrap();
+    let axes = RowMatrix::from_fn(6, 6, |i, j| f64::from(u8::from(i == j)));
+    write_dense(&at.join("H.npy"), "H", &axes).unwrap();
+    let command = [
+        "separability",
+        "--probabilities",
+        "P.npy",
+        "--states",
+        "H.npy",
+    ];
+    let out = ["--out", "W.npy", "--finite", "F.npy"];
+    let found = json(at, &[&command[..], &out].concat());
+    assert_eq!(
+        (&found["separable"], &found["compatible"]),
+        (&true.into(), &true.into())
+    );
+    // Each context has its own column of W, of least norm sqrt(s (V - s) / V) = 1.
+    close(&found["value"], 6.0f64.sqrt(), 1e-6);
+    close(&found["lower_bound"], 6.0f64.sqrt(), 1e-6);
+    close(&found["margin"], 1.0 / 6.0f64.sqrt(), 1e-6);
+    assert!(number(&found["finite_norm"]) < 1e-9);
+    let weights = read(at, "W.npy");
+    for (v, row) in PAIRS.iter().enumerate() {
+        for (j, s) in row.iter().enumerate() {
+            assert!((weights.get(v, j) - (s - 0.5)).abs() < 1e-5);
+        }
+    }
+    assert_eq!(read(at, "F.npy").nrows(), 4);
+    let told = text(at, &command);
+    assert!(told.contains("separates supports  yes"), "{told}");
+
+    // One embedding for two supports that exclude each other.
+    put(at, "two.npy", &[&[1.0, 0.0], &[0.0, 1.0]]);
+    put(at, "same.npy", &[&[1.0, 2.0], &[1.0, 2.0]]);
+    let same = [
+        "separability",
+        "--probabilities",
+        "two.npy",
+        "--states",
+        "same.npy",
+    ];
+    let found = json(at, &[&same[..], &["--out", "none.npy"]].concat());
+    assert_eq!(
+        (&found["separable"], &found["value"]),
+        (&false.into(), &Value::Null)
+    );
+    assert_eq!(found["files"]["margin"], Value::Null);
+    assert!(!at.join("none.npy").exists());
+    assert!(text(at, &same).contains("no, as a certificate proves"));
+}
+
+#[test]
+fn factors_of_enough_dimensions_lose_nothing_and_of_one_are_not_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    put(at, "S.npy", &PAIRS);
+    let limited = ["rank-limited", "--support", "S.npy", "--dim"];
+    let with = |dim: &'static str| [&limited[..], &[dim]].concat();
+    let out = ["--out-words", "W.npy", "--out-contexts", "H.npy"];
+    let found = json(at, &[&with("3")[..], &out].concat());
+    assert_eq!(found["feasible"], true);
+    close(&found["value"], 3.0 * 2.0f64.sqrt(), 1e-5);
+    close(&found["convex_lower_bound"], 3.0 * 2.0f64.sqrt(), 1e-6);
+    assert_eq!(found["attempts"].as_array().unwrap().len(), 5);
+    let (words, contexts) = (read(at, "W.npy"), read(at, "H.npy"));
+    assert_eq!((words.nrows(), words.ncols()), (4, 3));
+    assert_eq!((contexts.nrows(), contexts.ncols()), (6, 3));
+    let product = RowMatrix::from_fn(4, 6, |v, j| {
+        (0..3).map(|k| words.get(v, k) * contexts.get(j, k)).sum()
+    });
+    write_dense(&at.join("L.npy"), "L", &product).unwrap();
+    let checked = json(at, &["verify", "--support", "S.npy", "--logits", "L.npy"]);
+    for violation in ["equality_violation", "margin_violation"] {
+        assert!(number(&checked[violation]) < 1e-5, "{checked}");
+    }
+    // Six directions of pairs do not lie on a line.
+    let found = json(at, &with("1"));
+    assert_eq!(
+        (&found["feasible"], &found["value"]),
+        (&false.into(), &Value::Null)
+    );
+    assert!(text(at, &with("1")).contains("no proof that there is none"));
+    refused(at, &with("0"), 2, &["--dim"]);
+    refused(at, &limited[..3], 2, &["--dim"]);
+    let small = [&with("2")[..], &["--size-limit", "3"]].concat();
+    refused(at, &small, 1, &["S.npy", "--size-limit"]);
+}
+
+#[test]
+fn a_trained_model_is_held_against_the_prediction() {
+    let folder = folder_with(&[("sentences.txt", SENTENCES)]);
+    let at = folder.path();
+    let train = |steps: &'static str, out: &'static str| {
+        let corpus = [
+            "train",
+            "--corpus",
+            "sentences.txt",
+            "--kind",
+            "ufm",
+            "--width",
+            "16",
+        ];
+        let rest = ["--steps", steps, "--out", out, "--ridge", "1e-4", "--quiet"];
+        succeed(at, &[&corpus[..], &ORDER_ONE, &rest].concat());
+    };
+    train("400", "trained");
+    train("1", "fresh");
+    let compare = ["compare", "--observation", "trained/observation"];
+    let found = json(
+        at,
+        &[&compare[..], &["--untrained", "fresh/observation"]].concat(),
+    );
+    let laws = json(at, &["finite", "--observation", "trained/observation"]);
+    close(&found["entropy"], number(&laws["entropy"]), 1e-12);
+    let loss = &found["loss"];
+    assert!(
+        number(&loss["excess"]) < number(&loss["untrained_excess"]) / 10.0,
+        "{loss}"
+    );
+    assert_eq!(found["prediction"], "proxy");
+    let verdicts = found["verdicts"].as_array().unwrap();
+    let of = |claim: &str| verdicts.iter().find(|v| v["claim"] == claim).unwrap();
+    assert_eq!(of("context-gram")["verdict"], "visible");
+    let readings = found["readings"].as_array().unwrap();
+    let proxy = readings
+        .iter()
+        .find(|r| r["claim"] == "logits-proxy")
+        .unwrap();
+    assert!(number(&proxy["value"]) > 0.9, "{proxy}");
+    let exact = json(at, &[&compare[..], &["--exact"]].concat());
+    assert_eq!(exact["prediction"], "max-margin");
+    assert!(number(&exact["relative_gap"]) <= 1e-7);
+    let told = text(at, &compare);
+    for line in ["nats", "- logits point along", "logits proxy", "visible"] {
+        assert!(told.contains(line), "{told}");
+    }
+
+    // The same states are embeddings for a head.
+    let head = ["separability", "--observation", "trained/observation"];
+    let found = json(at, &head);
+    assert_eq!(
+        (&found["separable"], &found["layer"]),
+        (&true.into(), &0.into())
+    );
+    assert!(number(&found["relative_gap"]) <= 1e-7);
+    let layer = [&head[..], &["--layer", "3"]].concat();
+    refused(
+        at,
+        &layer,
+        1,
+        &["trained/observation", "layer 3", "those of 0"],
+    );
+    let corpus = ["observe", "--index", "ix", "--out", "obs"];
+    succeed(at, &["index", "--corpus", "sentences.txt", "--out", "ix"]);
+    succeed(at, &[&corpus[..], &ORDER_ONE].concat());
+    refused(
+        at,
+        &["separability", "--observation", "obs"],
+        1,
+        &["obs", "no states"],
+    );
+    refused(
+        at,
+        &["compare", "--observation", "obs"],
+        1,
+        &["obs", "states"],
+    );
+    let other = [&compare[..], &["--untrained", "obs"]].concat();
+    refused(at, &other, 1, &["states"]);
+    refused(
+        at,
+        &[&compare[..], &["--deals", "1"]].concat(),
+        2,
+        &["--deals"],
+    );
+    refused(at, &["compare"], 2, &["--observation"]);
+}
+
+#[test]
+fn embeddings_that_do_not_belong_are_refused() {
+    let folder = folder_with(&[("sentences.txt", SENTENCES)]);
+    let at = folder.path();
+    put(at, "P.npy", &[&[0.5, 1.0], &[0.5, 0.0]]);
+    let command = ["separability", "--probabilities", "P.npy"];
+    let with = |more: &[&'static str]| [&command[..], more].concat();
+    refused(at, &command, 2, &["--states"]);
+    refused(at, &with(&["--layer", "1"]), 2, &["--states"]);
+    put(at, "three.npy", &[&[1.0], &[2.0], &[3.0]]);
+    let three = with(&["--states", "three.npy"]);
+    refused(at, &three, 1, &["three.npy", "3 rows", "2 contexts"]);
+    put(at, "nan.npy", &[&[1.0, 0.0], &[f64::NAN, 1.0]]);
+    refused(
+        at,
+        &with(&["--states", "nan.npy"]),
+        1,
+        &["nan.npy", "row 1, column 0"],
+    );
+    put(at, "narrow.npy", &[&[], &[]]);
+    refused(
+        at,
+        &with(&["--states", "narrow.npy"]),
+        1,
+        &["narrow.npy", "no columns"],
+    );
+    let corpus = ["separability", "--corpus", "sentences.txt"];
+    refused(at, &[&corpus[..], &ORDER_ONE].concat(), 2, &["--states"]);
+}

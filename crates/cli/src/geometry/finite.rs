@@ -28,7 +28,7 @@ impl FiniteArgs {
         let source = self.source.source()?;
         let found = finite_part_of(&source, self.out.as_deref(), &mut |e| screen.show(e))?;
         if global.json {
-            return Ok(as_json(&found, json!({"logits": self.out}), start));
+            return Ok(as_json(&found, json!({"logits": self.out}), global, start));
         }
         let mut rows = vec![
             (

@@ -53,7 +53,7 @@ impl MaxMarginArgs {
         let found = solve_max_margin(&source, &options, &files, &mut |e| screen.show(e))?;
         if global.json {
             let files = json!({"logits": self.out, "dual": self.dual});
-            return Ok(as_json(&found, files, start));
+            return Ok(as_json(&found, files, global, start));
         }
         let mut rows = figures(&found.solution);
         written(
@@ -118,7 +118,7 @@ impl VerifyArgs {
         let v = &found.verification;
         if global.json {
             let files = json!({"logits": self.logits, "dual": self.dual});
-            return Ok(as_json(&found, files, start));
+            return Ok(as_json(&found, files, global, start));
         }
         let verdict = match (v.valid, &self.dual) {
             (true, Some(_)) => "logits and dual certificate satisfy every constraint",

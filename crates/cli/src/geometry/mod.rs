@@ -1,5 +1,7 @@
 //! Flags of the geometry lens.
 
+mod compare;
+mod embeddings;
 mod experiment;
 mod finite;
 mod max_margin;
@@ -14,6 +16,8 @@ use lawvere::RunError;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::compare::CompareArgs;
+use self::embeddings::{RankLimitedArgs, SeparabilityArgs};
 use self::experiment::ExperimentArgs;
 use self::finite::FiniteArgs;
 use self::max_margin::{MaxMarginArgs, VerifyArgs};
@@ -29,6 +33,9 @@ pub enum GeometryCommand {
     Verify(VerifyArgs),
     Finite(FiniteArgs),
     Path(PathArgs),
+    Separability(SeparabilityArgs),
+    RankLimited(RankLimitedArgs),
+    Compare(CompareArgs),
     Experiment(Box<ExperimentArgs>),
 }
 
@@ -40,6 +47,9 @@ impl GeometryCommand {
             Self::Verify(args) => args.run(global, screen),
             Self::Finite(args) => args.run(global, screen),
             Self::Path(args) => args.run(global, screen),
+            Self::Separability(args) => args.run(global, screen),
+            Self::RankLimited(args) => args.run(global, screen),
+            Self::Compare(args) => args.run(global, screen),
             Self::Experiment(args) => args.run(global, screen),
         }
     }
@@ -49,13 +59,14 @@ impl GeometryCommand {
 const SCHEMA: &str = "lawvere-geometry/1";
 
 /// A result as JSON, with where its files are and what made it.
-fn as_json(result: &impl Serialize, files: Value, start: Instant) -> String {
+fn as_json(result: &impl Serialize, files: Value, global: &Global, start: Instant) -> String {
     let mut value = json!(result);
     value["files"] = files;
     value["provenance"] = json!({
         "schema": SCHEMA,
         "tool_version": env!("CARGO_PKG_VERSION"),
         "command": command_line(),
+        "seed": global.seed,
         "threads": rayon::current_num_threads(),
         "wall_seconds": start.elapsed().as_secs_f64(),
         "peak_memory": lawvere::peak_memory(),

@@ -80,7 +80,7 @@ impl PathArgs {
             &mut |event| screen.show(event),
         )?;
         if global.json {
-            return Ok(as_json(&found, json!({"folder": self.out}), start));
+            return Ok(as_json(&found, json!({"folder": self.out}), global, start));
         }
         Ok(self.told(&found))
     }

@@ -11,11 +11,20 @@ use crate::args::{CorpusArgs, DocumentEndArg, positive};
 
 /// Which tokens are rows.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum VocabularyArg {
+pub enum VocabularyArg {
     /// Those that follow some context
     Occurring,
     /// All that the tokenizer or the model knows
     Full,
+}
+
+impl From<VocabularyArg> for Vocabulary {
+    fn from(vocabulary: VocabularyArg) -> Self {
+        match vocabulary {
+            VocabularyArg::Occurring => Self::Occurring,
+            VocabularyArg::Full => Self::Full,
+        }
+    }
 }
 
 /// Contexts of a corpus, an index or an observation.
@@ -100,10 +109,7 @@ impl ContextArgs {
                 };
             }
         };
-        let vocabulary = match self.vocabulary {
-            Some(VocabularyArg::Full) => Vocabulary::Full,
-            Some(VocabularyArg::Occurring) | None => Vocabulary::Occurring,
-        };
+        let vocabulary = self.vocabulary.map_or(Vocabulary::Occurring, Into::into);
         Ok(Some(ContextSource { place, vocabulary }))
     }
 }

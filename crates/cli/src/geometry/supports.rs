@@ -47,7 +47,7 @@ impl SupportsArgs {
         let found = survey(&source, &options, &mut |event| screen.show(event))?;
         if global.json {
             let files = json!({"support": self.out, "laws": self.laws});
-            return Ok(as_json(&found, files, start));
+            return Ok(as_json(&found, files, global, start));
         }
         Ok(format!(
             "{}\n\n{}",

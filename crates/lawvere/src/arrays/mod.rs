@@ -3,20 +3,22 @@
 mod npy;
 mod npz;
 mod numbers;
+mod open;
 mod tensors;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lawvere_core::{RowMatrix, SparseRows};
 use lawvere_token::disk::{parent, write_file};
-use lawvere_token::map_file;
 
 use self::npy::Header;
 use self::npz::Archive;
+pub use self::open::MatrixFormat;
+use self::open::Opened;
 use crate::RunError;
 use crate::cost::available_memory;
 
@@ -49,17 +51,6 @@ pub enum Matrix {
         /// contexts x tokens. Entries are not 0.
         columns: SparseRows<f64>,
     },
-}
-
-/// What a matrix file can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatrixFormat {
-    /// `numpy.save`.
-    Npy,
-    /// `scipy.sparse.save_npz`, `numpy.savez`.
-    Npz,
-    /// safetensors.
-    Safetensors,
 }
 
 /// A further array in a sparse .npz: `numpy.load(FILE)[name]` opens it, scipy passes it over.
@@ -364,117 +355,4 @@ fn two_dimensions(shape: &[usize]) -> Result<(usize, usize), String> {
     }
     room(lines * BYTES_EACH)?;
     Ok((nrows, ncols))
-}
-
-impl MatrixFormat {
-    /// By the ending of a file's name.
-    pub fn of_name(path: &Path) -> Option<Self> {
-        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
-        match ending.as_str() {
-            "npy" => Some(Self::Npy),
-            "npz" => Some(Self::Npz),
-            "safetensors" => Some(Self::Safetensors),
-            _ => None,
-        }
-    }
-
-    fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        if bytes.starts_with(npy::MAGIC) {
-            Some(Self::Npy)
-        } else if npz::MAGICS.iter().any(|m| bytes.starts_with(m)) {
-            Some(Self::Npz)
-        } else if tensors::begins(bytes) {
-            Some(Self::Safetensors)
-        } else {
-            None
-        }
-    }
-
-    fn ending(self) -> &'static str {
-        match self {
-            Self::Npy => ".npy",
-            Self::Npz => ".npz",
-            Self::Safetensors => ".safetensors",
-        }
-    }
-}
-
-/// A file whose kind is known.
-struct Opened {
-    path: PathBuf,
-    tensor: Option<String>,
-    format: MatrixFormat,
-    map: lawvere_token::Mmap,
-}
-
-impl Opened {
-    fn new(given: &Path) -> Result<Self, RunError> {
-        let (path, tensor) = place(given);
-        let map = map_file(&path).map_err(|source| RunError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let input = |what: String| RunError::Input {
-            path: path.clone(),
-            what,
-        };
-        let (named, found) = (MatrixFormat::of_name(&path), MatrixFormat::of_bytes(&map));
-        let format = match (named, found) {
-            (None, Some(found)) => found,
-            (Some(named), Some(found)) if named == found => named,
-            (Some(named), Some(found)) => {
-                return Err(input(format!(
-                    "its name ends in {}, but it is an {} file; rename it",
-                    named.ending(),
-                    found.ending()
-                )));
-            }
-            (Some(named), None) => {
-                return Err(input(format!(
-                    "not a {} file: it does not begin as one does",
-                    named.ending()
-                )));
-            }
-            (None, None) => {
-                return Err(input(
-                    "not a matrix file; .npy, .npz and .safetensors are read".into(),
-                ));
-            }
-        };
-        if tensor.is_some() && format != MatrixFormat::Safetensors {
-            return Err(input("only a .safetensors file has tensors by name".into()));
-        }
-        Ok(Self {
-            path,
-            tensor,
-            format,
-            map,
-        })
-    }
-
-    fn error(&self, what: String) -> RunError {
-        RunError::Input {
-            path: self.path.clone(),
-            what,
-        }
-    }
-}
-
-/// `FILE.safetensors:NAME` as a path and a name, unless a file is called so.
-fn place(given: &Path) -> (PathBuf, Option<String>) {
-    const ENDING: &str = ".safetensors:";
-    let whole = || (given.to_owned(), None);
-    if given.exists() {
-        return whole();
-    }
-    let Some(text) = given.to_str() else {
-        return whole();
-    };
-    match text.rfind(ENDING) {
-        Some(at) => {
-            let (path, name) = text.split_at(at + ENDING.len() - 1);
-            (path.into(), Some(name[1..].to_owned()))
-        }
-        None => whole(),
-    }
 }

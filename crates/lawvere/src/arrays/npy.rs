@@ -92,7 +92,7 @@ impl Header {
                 big_endian: self.big_endian,
                 bytes: bytes.get(self.length..).unwrap_or_default(),
             }),
-            Kind::Bytes(_) | Kind::Text(_) => Err("holds text; it should hold numbers".into()),
+            Kind::Bytes(_) | Kind::Text(_) => Err("it holds text; it should hold numbers".into()),
         }
     }
 

@@ -51,7 +51,11 @@ impl<'a> Archive<'a> {
 
     fn wanted(&mut self, name: &str) -> Result<Member, String> {
         let found = self.member(name)?;
-        found.ok_or_else(|| format!("the array `{name}` is missing"))
+        found.ok_or_else(|| {
+            format!(
+                "the array `{name}` is missing; scipy.sparse.save_npz writes all that a sparse matrix has"
+            )
+        })
     }
 
     fn read(&mut self, index: usize, name: &str) -> Result<Member, String> {

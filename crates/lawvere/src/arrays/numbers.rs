@@ -92,11 +92,11 @@ impl Numbers<'_> {
             Scalar::U16 => each!(self, u16, |x| Some(u64::from(x))),
             Scalar::U32 => each!(self, u32, |x| Some(u64::from(x))),
             Scalar::U64 => each!(self, u64, Some),
-            other => return Err(format!("holds {other:?}; it should hold whole numbers")),
+            other => return Err(format!("it holds {other:?}; it should hold whole numbers")),
         };
         let negative = || {
             let place = numbers.iter().position(Option::is_none).unwrap_or(0);
-            format!("is negative at place {place} (counted from 0)")
+            format!("it is negative at place {place} (counted from 0)")
         };
         numbers
             .iter()

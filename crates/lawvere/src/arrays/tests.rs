@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Cursor, Write};
+use std::path::PathBuf;
 
 use proptest::prelude::*;
 use zip::write::SimpleFileOptions;
@@ -131,10 +132,10 @@ fn what_holds_no_matrix_is_refused_by_what_is_wrong_with_it() {
         ),
         (
             "index-fraction.npz",
-            "`indices`: holds F64; it should hold whole numbers",
+            "`indices`: it holds F64; it should hold whole numbers",
         ),
         ("long-doubles.npy", "type <f16"),
-        ("negative-index.npz", "`indices`: is negative at place 1"),
+        ("negative-index.npz", "`indices`: it is negative at place 1"),
         ("number.npy", "shape []; a matrix has two dimensions"),
         (
             "objects.npy",
@@ -156,12 +157,12 @@ fn what_holds_no_matrix_is_refused_by_what_is_wrong_with_it() {
         ),
         ("pointers-start.npz", "the pointer of row 0 is 1"),
         ("records.npy", "records"),
-        ("shape-negative.npz", "`shape`: is negative at place 1"),
+        ("shape-negative.npz", "`shape`: it is negative at place 1"),
         (
             "shape-three.npz",
             "shape [3, 4, 1]; a matrix has two dimensions",
         ),
-        ("text.npy", "holds text"),
+        ("text.npy", "it holds text"),
         (
             "twice.npz",
             "row 1, column 2 (counted from 0) is stored twice",

@@ -2,6 +2,8 @@
 //!
 //! The measures themselves are [`lawvere_geometry`]'s, re-exported here.
 
+mod contrast;
+mod embeddings;
 mod path;
 mod solve;
 mod source;
@@ -9,6 +11,10 @@ mod survey;
 
 pub use lawvere_geometry::*;
 
+pub use self::contrast::{Contrast, ContrastOptions, contrast};
+pub use self::embeddings::{
+    FactorFiles, LimitedRank, SeparabilityFiles, Separated, StateSource, limit_rank, separate,
+};
 pub use self::path::{SolvedPath, solve_path};
 pub use self::solve::{
     FinitePart, MaxMarginFiles, SolvedMaxMargin, VerifiedFiles, finite_part_of, solve_max_margin,

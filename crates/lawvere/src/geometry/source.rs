@@ -117,8 +117,14 @@ impl Origin {
     /// The error of a computation on it, with the file it is about.
     pub(crate) fn error(&self, error: GeometryError) -> RunError {
         // What is wrong with an option is not wrong with a file.
-        let option =
-            matches!(error, GeometryError::Argument { what, .. } if what != "the support matrix");
+        const DATA: [&str; 5] = [
+            "the support matrix",
+            "the laws",
+            "states",
+            "prediction",
+            "the untrained observation",
+        ];
+        let option = matches!(error, GeometryError::Argument { what, .. } if !DATA.contains(&what));
         match (&error, self.paths.first()) {
             (_, None) => error.into(),
             _ if option => error.into(),
