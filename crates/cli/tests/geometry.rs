@@ -1079,7 +1079,7 @@ fn a_trained_model_is_held_against_the_prediction() {
         &["obs", "states"],
     );
     let other = [&compare[..], &["--untrained", "obs"]].concat();
-    refused(at, &other, 1, &["states"]);
+    refused(at, &other, 1, &["untrained observation", "its contexts"]);
     refused(
         at,
         &[&compare[..], &["--deals", "1"]].concat(),

@@ -133,6 +133,36 @@ impl<T: Copy + Default> RowMatrix<T> {
         }
     }
 
+    /// A matrix of these rows.
+    pub fn from_array_rows<const N: usize>(rows: Vec<[T; N]>) -> Self {
+        let nrows = rows.len();
+        Self {
+            data: rows.into_flattened(),
+            nrows,
+            ncols: N,
+        }
+    }
+
+    /// The rows as arrays; none if there are not `N` columns.
+    #[inline]
+    pub fn array_rows<const N: usize>(&self) -> &[[T; N]] {
+        if self.ncols == N {
+            self.data.as_chunks().0
+        } else {
+            &[]
+        }
+    }
+
+    /// The rows as arrays, to write; none if there are not `N` columns.
+    #[inline]
+    pub fn array_rows_mut<const N: usize>(&mut self) -> &mut [[T; N]] {
+        if self.ncols == N {
+            self.data.as_chunks_mut().0
+        } else {
+            &mut []
+        }
+    }
+
     /// A view for `faer`.
     pub fn view(&self) -> MatRef<'_, T> {
         MatRef::from_row_major_slice(&self.data, self.nrows, self.ncols)

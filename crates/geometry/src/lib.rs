@@ -11,10 +11,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod active;
+mod alignment;
 mod claims;
 mod class_means;
 mod collapse;
 mod compare;
+mod concepts;
 mod embedded;
 mod embeddings;
 mod entropy_prox;
@@ -24,6 +26,7 @@ mod factors;
 mod finite;
 mod fit;
 mod growth;
+mod k_means;
 mod laws;
 mod least_norm;
 mod log_odds;
@@ -32,6 +35,7 @@ mod max_margin;
 mod measures;
 mod multipliers;
 mod neural_collapse;
+mod orthants;
 mod pairs;
 mod path;
 mod prediction;
@@ -45,22 +49,26 @@ mod spread;
 mod support;
 mod verify;
 
+pub use alignment::{Captured, ConceptAlignment, ConceptStrengths, align, concept_strengths};
 pub use claims::{Claim, Control, DEVIATIONS, LEAST_EFFECT, Reading, Space, Verdict};
 pub use class_means::Classes;
 pub use collapse::{LayerCollapse, collapse};
 pub use compare::{
     ClaimVerdict, CompareOptions, Comparison, HeadFigures, LayerFigures, Loss, compare,
 };
+pub use concepts::{Concept, Concepts, concepts};
 pub use embeddings::{Embeddings, Ranks};
 pub use error::GeometryError;
 pub use finite::{finite_logits, finite_part, proxy};
 pub use fit::{Cosine, FiniteFit};
 pub use growth::{Estimate, Growth, GrowthOptions, GrowthPoint, GrowthUnit, growth};
+pub use k_means::{KMeans, KMeansOptions, k_means};
 pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
 pub use max_margin::{MaxMargin, MaxMarginOptions, MaxMarginProgress, ProxyOptimal, max_margin};
 pub use measures::{GeometryMeasures, logits_cosine, measure};
 pub use neural_collapse::{NeuralCollapse, NeuralCollapseOptions, neural_collapse};
+pub use orthants::{Orthant, orthants};
 pub use path::{Path, PathOptions, PathPoint, PathProgress, Penalties, path};
 pub use prediction::Prediction;
 pub use rank_limited::{
@@ -69,7 +77,7 @@ pub use rank_limited::{
 pub use separability::{
     Answer, Separability, SeparabilityOptions, SeparabilityProgress, separability,
 };
-pub use spectrum::{Concept, Spectrum, spectrum};
+pub use spectrum::{Spectrum, spectrum};
 pub use spread::Spread;
 pub use support::{Heatmap, SupportSummary, Supports, Vocabulary};
 pub use verify::{Verification, verify};

@@ -63,9 +63,9 @@ impl Prediction {
         let svd = truncated_svd(&RowCentered::new(&supports.rows), rank, TOLERANCE, seed)?;
         let energy = proxy_energy(supports);
         Self::new(
-            svd.v.as_ref(),
+            svd.v.view(),
             svd.singular_values,
-            svd.u.as_ref(),
+            svd.u.view(),
             Some(energy),
         )
     }

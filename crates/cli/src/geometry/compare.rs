@@ -128,8 +128,8 @@ fn table(found: &Contrast) -> Vec<String> {
     let mut lines = vec![format!("{:24}{head}", "layer")];
     for claim in Claim::ALL {
         let of = |layer: usize| {
-            let here = readings.iter().filter(|r| r.claim == claim);
-            here.filter(|r| r.layer == Some(layer)).last()
+            let mut readings = readings.iter();
+            readings.rfind(|r| r.claim == claim && r.layer == Some(layer))
         };
         let cells: Vec<String> = layers
             .iter()
