@@ -10,7 +10,8 @@ use lawvere::lm::train::{Optimizer, Training};
 use lawvere::observation::ContextPlan;
 use lawvere::text::Language;
 use lawvere::{
-    Labels, NetworkChoice, RunError, Source, StoriesOptions, TokenizerChoice, TrainOptions,
+    Labels, Measures, NetworkChoice, RunError, Source, StoriesOptions, TokenizerChoice,
+    TrainOptions,
 };
 use serde_json::json;
 
@@ -187,6 +188,30 @@ enum LabelsArg {
     Soft,
 }
 
+/// What a network is held against along its training.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MeasuresArg {
+    /// The max-margin logits where they take less than a second, else the proxy
+    Auto,
+    /// The max-margin logits
+    Exact,
+    /// The leading 64 singular triplets of the proxy
+    Proxy,
+    /// Nothing
+    None,
+}
+
+impl From<MeasuresArg> for Measures {
+    fn from(measures: MeasuresArg) -> Self {
+        match measures {
+            MeasuresArg::Auto => Self::Auto,
+            MeasuresArg::Exact => Self::Exact,
+            MeasuresArg::Proxy => Self::Proxy,
+            MeasuresArg::None => Self::None,
+        }
+    }
+}
+
 /// Train a small network: on a corpus, an index, or the built-in language
 ///
 /// The result is a folder that `observe` and `report` read as a model; a decoder is a Hugging Face
@@ -217,6 +242,10 @@ pub struct TrainArgs {
     /// Soft labels: the fewest occurrences of a context
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     min_count: u64,
+    /// Soft labels: the predicted geometry that the network is held against along its training, in
+    /// measures.jsonl [default: auto]
+    #[arg(long, value_enum)]
+    measures: Option<MeasuresArg>,
     #[command(flatten)]
     training: TrainingArgs,
     /// The folder to make; an interrupted run is taken up again from its last saved state
@@ -231,6 +260,11 @@ impl TrainArgs {
             true => LabelsArg::Soft,
             false => LabelsArg::Text,
         });
+        if self.measures.is_some() && labels == LabelsArg::Text {
+            return Err(RunError::Usage(
+                "--measures is for contexts with soft labels: add --labels soft".into(),
+            ));
+        }
         let source = match (&self.index, self.corpus.is_empty()) {
             (Some(index), _) => Source::Index(index.clone()),
             (None, false) => Source::Corpus {
@@ -261,6 +295,7 @@ impl TrainArgs {
                 },
             },
             training: self.training.training(global.seed),
+            measures: self.measures.map_or(Measures::Auto, Into::into),
             threads: rayon::current_num_threads(),
             command: command_line(),
         };
@@ -291,6 +326,16 @@ impl TrainArgs {
                     exact.gap, exact.gap_error, exact.loss, exact.entropy_rate
                 );
             }
+        }
+        if let Some(along) = &record.along {
+            let what = match along.prediction.as_str() {
+                "proxy" => "proxy",
+                _ => "max-margin logits",
+            };
+            text += &format!(
+                "; cross-entropy {:.2e} nats above its least, logits at cosine {:.4} with the {what} ({})",
+                along.excess, along.logits_cosine, along.file
+            );
         }
         Ok(text)
     }

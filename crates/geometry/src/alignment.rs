@@ -1,7 +1,9 @@
 use lawvere_core::linalg::{SymmetricEigen, matmul, matmul_add, symmetric_eigen};
 use lawvere_core::{RowMatrix, ShapeError, sum};
+use lawvere_observe::Observation;
 use serde::Serialize;
 
+use crate::scene::head_rows;
 use crate::{Concepts, GeometryError};
 
 /// How far one concept is present in a model's words, contexts and logits.
@@ -156,6 +158,46 @@ pub fn align(
             strength_matched: share(matched.mean_square(k, k).sqrt()),
         })
         .collect())
+}
+
+/// The concepts in one layer of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerConcepts {
+    /// The layer.
+    pub layer: usize,
+    /// Every concept, in their order.
+    pub concepts: Vec<ConceptAlignment>,
+}
+
+/// [`align`] of an Observation's head with each of its layers as the head would read them: the last
+/// as it is, others through the final norm, and where there is none the last alone. `concepts` are those of
+/// the same contexts. What cannot be measured is left out, and `notes` say why.
+///
+/// # Errors
+/// As [`align`]; concepts of other contexts.
+pub fn align_layers(
+    concepts: &Concepts,
+    observation: &Observation,
+    notes: &mut Vec<String>,
+) -> Result<Vec<LayerConcepts>, GeometryError> {
+    let Some(states) = &observation.states else {
+        return Ok(Vec::new());
+    };
+    let Some(words) = head_rows(observation, &concepts.tokens, notes)? else {
+        return Ok(Vec::new());
+    };
+    let norm = observation.head.as_ref().and_then(|h| h.norm.as_ref());
+    let last = states.last().0;
+    let readable = states
+        .layers()
+        .filter(|(layer, _)| norm.is_some() || *layer == last);
+    readable
+        .map(|(layer, states)| {
+            let states = observation.readout(layer, states)?;
+            let concepts = align(concepts, &words, &states)?;
+            Ok(LayerConcepts { layer, concepts })
+        })
+        .collect()
 }
 
 fn check(

@@ -49,7 +49,10 @@ mod spread;
 mod support;
 mod verify;
 
-pub use alignment::{Captured, ConceptAlignment, ConceptStrengths, align, concept_strengths};
+pub use alignment::{
+    Captured, ConceptAlignment, ConceptStrengths, LayerConcepts, align, align_layers,
+    concept_strengths,
+};
 pub use claims::{Claim, Control, DEVIATIONS, LEAST_EFFECT, Reading, Space, Verdict};
 pub use class_means::Classes;
 pub use collapse::{LayerCollapse, collapse};

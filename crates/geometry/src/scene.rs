@@ -171,11 +171,11 @@ pub(crate) struct PlaceHead<'a> {
 
 /// The words of an Observation's head, the rows of the supports' tokens; `None` where they do not
 /// decide the logits alone, with the reason.
-pub(crate) fn words(
+pub(crate) fn head_rows(
     observation: &Observation,
-    laws: &ContextLaws,
+    tokens: &[u32],
     notes: &mut Vec<String>,
-) -> Result<Option<Centred>, GeometryError> {
+) -> Result<Option<RowMatrix<f32>>, GeometryError> {
     let Some(head) = &observation.head else {
         notes.push("words and logits are not measured: the observation has no head".into());
         return Ok(None);
@@ -187,15 +187,30 @@ pub(crate) fn words(
         return Ok(None);
     }
     crate::log_odds::require_outcomes(observation)?;
-    let tokens = laws.supports.tokens.iter().map(|&t| t as usize);
-    let mut rows = RowMatrix::zeros(laws.supports.vocabulary(), head.weight.ncols());
-    let mut bias = Vec::new();
-    for (v, token) in tokens.enumerate() {
-        rows.row_mut(v).copy_from_slice(head.weight.row(token));
-        bias.extend(head.bias.as_ref().map(|b| b[token]));
+    let mut rows = RowMatrix::zeros(tokens.len(), head.weight.ncols());
+    for (v, &token) in tokens.iter().enumerate() {
+        rows.row_mut(v)
+            .copy_from_slice(head.weight.row(token as usize));
     }
-    let bias = head.bias.is_some().then_some(bias.as_slice());
-    Centred::words(&rows, bias).map(Some)
+    Ok(Some(rows))
+}
+
+/// [`head_rows`] with the head's bias, centred.
+pub(crate) fn words(
+    observation: &Observation,
+    laws: &ContextLaws,
+    notes: &mut Vec<String>,
+) -> Result<Option<Centred>, GeometryError> {
+    let tokens = &laws.supports.tokens;
+    let Some(rows) = head_rows(observation, tokens, notes)? else {
+        return Ok(None);
+    };
+    let bias = observation.head.as_ref().and_then(|h| h.bias.as_ref());
+    let bias = bias.map(|b| {
+        let entries = tokens.iter().map(|&t| b[t as usize]);
+        entries.collect::<Vec<_>>()
+    });
+    Centred::words(&rows, bias.as_deref()).map(Some)
 }
 
 /// A model that is compared, or its control.

@@ -42,7 +42,8 @@ pub use observe::{ObserveOptions, RowChoice, observe};
 pub use report::{ReportOptions, Subject, report};
 pub use stories::{StoriesOptions, StoriesSummary, stories};
 pub use train::{
-    ExactLoss, HeldOut, Labels, NetworkChoice, Source, TrainOptions, Trained, TrainingRecord, train,
+    Along, ExactLoss, HeldOut, Labels, Measures, NetworkChoice, Source, TrainOptions, Trained,
+    TrainingRecord, train,
 };
 
 pub use lawvere_core as core;

@@ -26,8 +26,8 @@ use crate::index::index_with;
 use crate::observe::make;
 use crate::train::{fresh_seed, train};
 use crate::{
-    Event, IndexOptions, Labels, NetworkChoice, RunError, Source, TrainOptions, TrainingRecord,
-    truth,
+    Event, IndexOptions, Labels, Measures, NetworkChoice, RunError, Source, TrainOptions,
+    TrainingRecord, truth,
 };
 
 /// What a report is about.
@@ -334,6 +334,7 @@ fn prepare(
                     window: *length,
                 },
                 training: *training,
+                measures: Measures::None,
                 threads: options.threads,
                 command: options.command.clone(),
             };

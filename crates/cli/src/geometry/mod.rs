@@ -1,6 +1,7 @@
 //! Flags of the geometry lens.
 
 mod compare;
+mod concepts;
 mod embeddings;
 mod experiment;
 mod finite;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::compare::CompareArgs;
+use self::concepts::ConceptsArgs;
 use self::embeddings::{RankLimitedArgs, SeparabilityArgs};
 use self::experiment::ExperimentArgs;
 use self::finite::FiniteArgs;
@@ -36,6 +38,7 @@ pub enum GeometryCommand {
     Separability(SeparabilityArgs),
     RankLimited(RankLimitedArgs),
     Compare(CompareArgs),
+    Concepts(ConceptsArgs),
     Experiment(Box<ExperimentArgs>),
 }
 
@@ -50,6 +53,7 @@ impl GeometryCommand {
             Self::Separability(args) => args.run(global, screen),
             Self::RankLimited(args) => args.run(global, screen),
             Self::Compare(args) => args.run(global, screen),
+            Self::Concepts(args) => args.run(global, screen),
             Self::Experiment(args) => args.run(global, screen),
         }
     }

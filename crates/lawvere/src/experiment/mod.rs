@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use lawvere_core::{RowMatrix, linalg};
 use lawvere_geometry::{
-    ContextLaws, MaxMargin, MaxMarginOptions, Path, PathOptions, Penalties, finite_logits,
-    max_margin, path, proxy,
+    ContextLaws, MaxMargin, MaxMarginOptions, Path, PathOptions, Penalties, Prediction,
+    finite_logits, max_margin, path, proxy,
 };
 use lawvere_lm::train::{Task, Trainer, Training};
 use lawvere_observe::ContextPlan;
@@ -113,7 +113,11 @@ pub fn experiment(
             total: p.total,
         });
     })?;
-    let target = Target::new(laws, &solved, Some(&path))?;
+    let target = Target {
+        laws,
+        prediction: &Prediction::from_logits(&solved.logits())?,
+        path: Some(&path),
+    };
     let mut networks = Vec::new();
     for plan in &options.networks {
         networks.push(run(plan, &contexts, &target, options.seed, on_event)?);
@@ -286,7 +290,7 @@ fn dense(laws: &ContextLaws) -> RowMatrix<f64> {
 
 /// `U Sigma U^T` and `V Sigma V^T` of logits `U Sigma V^T`: the Gram matrices they predict.
 fn grams(logits: &RowMatrix<f64>) -> Result<(RowMatrix<f64>, RowMatrix<f64>), RunError> {
-    let prediction = lawvere_geometry::Prediction::from_logits(logits)?;
+    let prediction = Prediction::from_logits(logits)?;
     let roots: Vec<f64> = prediction
         .singular_values
         .iter()

@@ -2,8 +2,7 @@
 
 use lawvere_core::RowMatrix;
 use lawvere_geometry::{
-    ContextLaws, Embeddings, MaxMargin, NeuralCollapseOptions, Path, Prediction, logits_cosine,
-    measure,
+    ContextLaws, Embeddings, NeuralCollapseOptions, Path, Prediction, logits_cosine, measure,
 };
 use lawvere_lm::train::{SoftLabels, Trainer};
 use lawvere_report::{CurvePoint, PathMatch};
@@ -21,23 +20,11 @@ pub(crate) fn measured_steps(steps: u64) -> Vec<u64> {
 /// What trained networks are held against.
 pub(crate) struct Target<'a> {
     pub laws: &'a ContextLaws,
-    pub prediction: Prediction,
+    pub prediction: &'a Prediction,
     pub path: Option<&'a Path>,
 }
 
-impl<'a> Target<'a> {
-    pub fn new(
-        laws: &'a ContextLaws,
-        solved: &MaxMargin,
-        path: Option<&'a Path>,
-    ) -> Result<Self, RunError> {
-        Ok(Self {
-            laws,
-            prediction: Prediction::from_logits(&solved.logits())?,
-            path,
-        })
-    }
-
+impl Target<'_> {
     /// Measures a network as it stands; the outcomes of its head are the tokens of the laws.
     pub fn look(&self, trainer: &mut Trainer) -> Result<CurvePoint, RunError> {
         let step = trainer.losses().len() as u64;
@@ -60,7 +47,7 @@ impl<'a> Target<'a> {
             states,
         };
         let options = NeuralCollapseOptions::default();
-        let measures = measure(self.laws, &self.prediction, &embeddings, &options)?;
+        let measures = measure(self.laws, self.prediction, &embeddings, &options)?;
         let path = match self.path {
             Some(path) => like(path, measures.excess, &embeddings)?,
             None => None,

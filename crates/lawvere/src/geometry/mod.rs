@@ -2,6 +2,7 @@
 //!
 //! The measures themselves are [`lawvere_geometry`]'s, re-exported here.
 
+mod concepts;
 mod contrast;
 mod embeddings;
 mod path;
@@ -11,6 +12,10 @@ mod survey;
 
 pub use lawvere_geometry::*;
 
+pub use self::concepts::{
+    ConceptFiles, ConceptOptions, Groups, Named, NamedConcept, NamedConcepts, NamedGroup,
+    name_concepts,
+};
 pub use self::contrast::{Contrast, ContrastOptions, contrast};
 pub use self::embeddings::{
     FactorFiles, LimitedRank, SeparabilityFiles, Separated, StateSource, limit_rank, separate,

@@ -87,6 +87,20 @@ pub enum Labels {
     },
 }
 
+/// What a network that learns contexts is held against along its training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Measures {
+    /// The max-margin logits where they take less than a second, else the proxy.
+    #[default]
+    Auto,
+    /// The max-margin logits.
+    Exact,
+    /// The leading singular triplets of the proxy.
+    Proxy,
+    /// Nothing.
+    None,
+}
+
 /// What [`train`](fn@train) does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
@@ -98,6 +112,8 @@ pub struct TrainOptions {
     pub labels: Labels,
     /// How.
     pub training: Training,
+    /// With soft labels, what it is held against on the way.
+    pub measures: Measures,
     /// Threads, for the record.
     pub threads: usize,
     /// The command that reproduces the run.

@@ -156,6 +156,11 @@ impl Material {
         }
     }
 
+    /// Whether there are contexts with soft labels.
+    pub fn has_contexts(&self) -> bool {
+        self.contexts.is_some()
+    }
+
     /// Contexts with soft labels, and the counts their laws come from.
     pub fn soft_labels(&self) -> Result<(SoftLabels, &SparseRows<u64>), RunError> {
         match &self.contexts {

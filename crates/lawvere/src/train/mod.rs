@@ -1,5 +1,6 @@
 //! Training as a run: what is read, the steps, what is left.
 
+mod along;
 mod choice;
 mod material;
 mod record;
@@ -12,8 +13,10 @@ use lawvere_lm::train::{Trainer, is_state};
 use lawvere_observe::Observation;
 use lawvere_token::disk::{partial_folder, publish_folder, resolve, write_file};
 
+pub use along::Along;
+use along::Watch;
 pub(crate) use choice::{ALL_CONTEXTS, describe};
-pub use choice::{Labels, NetworkChoice, Source, TrainOptions};
+pub use choice::{Labels, Measures, NetworkChoice, Source, TrainOptions};
 pub(crate) use material::Material;
 pub(crate) use material::fresh_seed;
 pub use record::{ExactLoss, HeldOut, TrainingRecord};
@@ -36,7 +39,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 
 /// Trains a network and leaves it in the folder `out`: a checkpoint that
 /// [`LanguageModel::open`](lawvere_lm::LanguageModel::open) reads, or, of unconstrained features, an
-/// Observation in `out/observation`; beside it `training.json`.
+/// Observation in `out/observation`; beside it `training.json`. On soft labels the network is held
+/// against the geometry that the contexts predict along its training: `measures.jsonl` has a line of
+/// [measures](lawvere_geometry::GeometryMeasures) after 0, 1, 2, 5, 10, ... steps and the last.
 ///
 /// While it goes on, its state is in `out.partial`, written every other second; the same run begun
 /// again goes on from there, bit for bit.
@@ -96,7 +101,9 @@ pub fn train(
         // What is there is of another run of ours.
         clear(&partial).map_err(|e| io(&partial, e))?;
     }
-    let seconds = run_steps(&mut trainer, &state, needed, on_event).inspect_err(|_| {
+    let mut watch = Watch::new(options.measures, &material, &trainer, &partial, on_event)?;
+    let steps = run_steps(&mut trainer, &state, needed, watch.as_mut(), on_event);
+    let seconds = steps.inspect_err(|_| {
         // If nothing was saved yet, nothing is left; a folder that holds something stays.
         let _ = std::fs::remove_dir(&partial);
     })?;
@@ -104,6 +111,7 @@ pub fn train(
         Some(documents) => Some(material.judge(&mut trainer, documents)?),
         None => None,
     };
+    let along = watch.map(|watch| watch.finish(&mut trainer)).transpose()?;
     material.write(&mut trainer, &partial)?;
     let record = TrainingRecord {
         files: hashes(&partial)?,
@@ -124,6 +132,7 @@ pub fn train(
         seconds,
         peak_memory: peak_memory(),
         held_out,
+        along,
     };
     let path = partial.join(RECORD);
     let text = serde_json::to_string_pretty(&record).map_err(|e| io(&path, e.into()))?;
@@ -142,6 +151,7 @@ fn run_steps(
     trainer: &mut Trainer,
     state: &Path,
     memory: f64,
+    mut watch: Option<&mut Watch>,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<f64, RunError> {
     let total = trainer.training().steps as usize;
@@ -160,7 +170,13 @@ fn run_steps(
     }
     let start = Instant::now();
     let (mut saved, mut pause) = (start, SAVE_EVERY);
-    while trainer.step()?.is_some() {
+    loop {
+        if let Some(watch) = &mut watch {
+            watch.look(trainer)?;
+        }
+        if trainer.step()?.is_none() {
+            break;
+        }
         on_event(Event::Progress {
             done: trainer.losses().len(),
             total,

@@ -8,15 +8,18 @@ use lawvere_observe::Observation;
 use lawvere_token::sha256_of_file;
 use serde::{Deserialize, Serialize};
 
+use super::along::Along;
 use crate::RunError;
 
 pub(crate) const RECORD: &str = "training.json";
 pub(crate) const STATE: &str = "state.safetensors";
 pub(crate) const OBSERVATION: &str = "observation";
+pub(crate) const MEASURES: &str = "measures.jsonl";
 /// Files of a trained model's folder.
-pub(crate) const FILES: [&str; 7] = [
+pub(crate) const FILES: [&str; 8] = [
     RECORD,
     STATE,
+    MEASURES,
     OBSERVATION,
     "config.json",
     "model.safetensors",
@@ -41,8 +44,7 @@ pub struct TrainingRecord {
     pub run_sha256: String,
     /// The SHA-256 of the tokenizer.
     pub tokenizer_sha256: String,
-    /// The SHA-256 of every file beside this one; of unconstrained features there are none, their
-    /// observation has its own.
+    /// The SHA-256 of every file beside this one; the observation of unconstrained features has its own.
     pub files: BTreeMap<String, String>,
     /// What was learned from, in words.
     pub source: String,
@@ -65,6 +67,9 @@ pub struct TrainingRecord {
     /// The network on documents it did not learn from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
+    /// What it was held against along the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub along: Option<Along>,
 }
 
 impl TrainingRecord {

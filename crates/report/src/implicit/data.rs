@@ -151,6 +151,7 @@ pub struct CurvePoint {
     /// All measures.
     pub measures: GeometryMeasures,
     /// The point of the path whose CE - H is nearest, and the cosine of the network's logits with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathMatch>,
 }
 
