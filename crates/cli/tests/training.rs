@@ -195,24 +195,23 @@ fn what_is_trained_does_not_depend_on_threads_and_does_on_the_seed() {
 
 #[test]
 fn a_killed_training_is_taken_up_again_and_ends_as_if_it_had_not_been_killed() {
+    let text = ["--network", "lstm", "--layers", "1", "--steps", "900"];
+    killed_and_taken_up_again(&text, &["model.safetensors"]);
+}
+
+#[test]
+fn measures_along_a_killed_training_are_those_of_a_whole_one() {
+    let contexts = ["--network", "features", "--order", "2", "--contexts", "300"];
+    let files = ["measures.jsonl", "observation/states-00000.safetensors"];
+    killed_and_taken_up_again(&[&contexts[..], &["--steps", "12000"]].concat(), &files);
+}
+
+fn killed_and_taken_up_again(training: &[&'static str], files: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let args = |out: &'static str| {
-        [
-            "train",
-            "--network",
-            "lstm",
-            "--width",
-            "32",
-            "--layers",
-            "1",
-            "--stories",
-            "300",
-            "--steps",
-            "900",
-            "--out",
-            out,
-        ]
+        let rest = ["--width", "32", "--stories", "300", "--out", out];
+        [&["train"], training, &rest].concat()
     };
     let mut running = Command::new(env!("CARGO_BIN_EXE_lawvere"))
         .current_dir(at)
@@ -242,8 +241,10 @@ fn a_killed_training_is_taken_up_again_and_ends_as_if_it_had_not_been_killed() {
     assert!(told.contains(expected), "{told}");
     assert!(!at.join("killed.partial").exists());
     succeed(at, &args("whole"));
-    let weights = |out: &str| std::fs::read(at.join(out).join("model.safetensors")).unwrap();
-    assert!(weights("killed") == weights("whole"));
+    for file in files {
+        let of = |out: &str| std::fs::read(at.join(out).join(file)).unwrap();
+        assert!(of("killed") == of("whole"), "{file}");
+    }
     let losses = |out: &str| read(&at.join(out).join("training.json"))["losses"].clone();
     assert_eq!(losses("killed"), losses("whole"));
 }
