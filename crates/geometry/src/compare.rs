@@ -25,6 +25,8 @@ pub struct CompareOptions {
     pub prediction: Option<Prediction>,
     /// How many times states are dealt to contexts for each control.
     pub deals: usize,
+    /// At most so many layers, spread evenly, the last among them; `None` for all that are kept.
+    pub layers: Option<usize>,
     /// Beyond this many classes, pairs for neural collapse are taken of so many drawn at random.
     pub pair_classes: usize,
     /// Beyond this many contexts, agreement (NC4) is judged on so many drawn at random.
@@ -38,6 +40,7 @@ impl Default for CompareOptions {
             rank: 64,
             prediction: None,
             deals: 5,
+            layers: None,
             pair_classes: 1024,
             agreement_contexts: 256,
         }
@@ -178,6 +181,12 @@ pub fn compare(
             ),
         });
     }
+    if options.layers == Some(0) {
+        return Err(GeometryError::Argument {
+            what: "layers",
+            problem: "it is 0; the head's input is one of them".into(),
+        });
+    }
     let laws = ContextLaws::of(observation, options.vocabulary)?;
     if let Some(untrained) = untrained {
         same_contexts(observation, untrained)?;
@@ -231,7 +240,7 @@ pub fn compare(
         ));
     }
     let last_layer = side.states.last().0;
-    for (layer, space) in side.places() {
+    for (layer, space) in side.places(options.layers) {
         let Some(place) = side.place(layer, space)? else {
             continue;
         };

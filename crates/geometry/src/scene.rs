@@ -245,12 +245,19 @@ impl<'a> Side<'a> {
         head.is_some_and(|head| head.norm.is_some())
     }
 
-    /// Layers and ways of taking their states: the last one only as the head reads it, others as they
-    /// are and, with a final norm, read out.
-    pub fn places(&self) -> Vec<(usize, Space)> {
+    /// Layers, `most` at most and spread evenly, and ways of taking their states: the last one only as
+    /// the head reads it, others as they are and, with a final norm, read out.
+    pub fn places(&self, most: Option<usize>) -> Vec<(usize, Space)> {
         let last = self.states.last().0;
+        let kept: Vec<usize> = self.states.layers().map(|(layer, _)| layer).collect();
+        let count = most.unwrap_or(kept.len()).clamp(1, kept.len());
+        // From the last one back in equal steps; with two or more the first is among them.
+        let steps = (count - 1).max(1);
+        let chosen = (0..count).map(|k| kept[kept.len() - 1 - k * (kept.len() - 1) / steps]);
+        let mut chosen: Vec<usize> = chosen.collect();
+        chosen.reverse();
         let mut places = Vec::new();
-        for (layer, _) in self.states.layers() {
+        for layer in chosen {
             if layer != last {
                 places.push((layer, Space::Raw));
             }

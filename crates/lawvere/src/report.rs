@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lawvere_core::{Factored, NextToken};
-use lawvere_geometry::Supports;
+use lawvere_geometry::{CompareOptions, GeometryError, Supports};
 use lawvere_information::{
     Likelihood, fisher_rao, layer_readings, likelihood, loss_by_prefix_length,
 };
@@ -13,8 +13,8 @@ use lawvere_lm::train::{Optimizer, Training};
 use lawvere_metric::{compare, yoneda_isometry};
 use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, PositionPlan, Rows};
 use lawvere_report::{
-    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Provenance, Rendered,
-    Report, RunningText, Text, TrainingFacts, TrueMetric, Truth, render,
+    CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Predictions, Provenance,
+    Rendered, Report, RunningText, Text, TrainingFacts, TrueMetric, Truth, render,
 };
 use lawvere_text::{Corpus, DocumentUnit, Language, TextSpace};
 use lawvere_token::disk::write_file;
@@ -115,6 +115,8 @@ pub struct ReportOptions {
 
 const SPECTRUM_RANK: usize = 64;
 const SHOWN_CONCEPTS: usize = 6;
+/// Layers in which the predictions are looked for.
+const PREDICTED_LAYERS: usize = 7;
 const HEATMAP: (usize, usize) = (80, 240);
 /// Passes through the head over the contexts: two a kept layer, one for the log-odds, one for the
 /// likelihood, and three of the metric's (one more product of the same size).
@@ -209,6 +211,7 @@ pub fn report(
         )?,
         collapse: lawvere_geometry::collapse(&observation, &supports, options.seed)?,
         log_odds: lawvere_geometry::log_odds(&observation, options.seed)?,
+        predictions: predictions(&observation, options.seed)?,
     };
     clock.part("geometry lens");
 
@@ -515,6 +518,21 @@ fn metric_page(
         model_isometry: yoneda_isometry(&read.distances())?,
     };
     Ok((page, exact))
+}
+
+/// What the theory predicts, in the observation's layers. Where all supports are full it predicts nothing.
+fn predictions(observation: &Observation, seed: u64) -> Result<Option<Predictions>, RunError> {
+    let options = CompareOptions {
+        layers: Some(PREDICTED_LAYERS),
+        ..CompareOptions::default()
+    };
+    match lawvere_geometry::compare(observation, None, &options, seed) {
+        Ok(comparison) => Ok(Some(comparison.into())),
+        Err(GeometryError::Argument {
+            what: "prediction", ..
+        }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn information_page(

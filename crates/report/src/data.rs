@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lawvere_geometry::{Heatmap, LayerCollapse, LogOdds, Spectrum, SupportSummary};
+use lawvere_geometry::{Heatmap, LayerCollapse, LogOdds, Reading, Spectrum, SupportSummary};
 use lawvere_information::{DifferenceErrors, FisherRao, LayerReading, LengthLoss, Likelihood};
 use lawvere_metric::{Comparison, Isometry};
 use serde::Serialize;
@@ -248,6 +248,35 @@ pub struct GeometryPage {
     pub spectrum: Spectrum,
     pub collapse: Vec<LayerCollapse>,
     pub log_odds: LogOdds,
+    /// The theory's predictions in some layers, with controls; none where nothing is predicted.
+    pub predictions: Option<Predictions>,
+}
+
+/// Which of the theory's predictions the model shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Predictions {
+    /// Singular triplets of the proxy that were the prediction, and the share of its energy they have.
+    pub rank: usize,
+    /// See [`rank`](Self::rank).
+    pub captured: f64,
+    /// How many times states were dealt for each control.
+    pub deals: usize,
+    /// Every prediction in every layer, taken in every way.
+    pub readings: Vec<Reading>,
+    /// What was left out, and why.
+    pub notes: Vec<String>,
+}
+
+impl From<lawvere_geometry::Comparison> for Predictions {
+    fn from(comparison: lawvere_geometry::Comparison) -> Self {
+        Self {
+            rank: comparison.singular_values.len(),
+            captured: comparison.captured,
+            deals: comparison.deals,
+            readings: comparison.readings,
+            notes: comparison.notes,
+        }
+    }
 }
 
 /// Results of the information lens.

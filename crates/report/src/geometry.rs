@@ -12,18 +12,21 @@ use crate::data::{Report, TrueGeometry};
 use crate::figure::{Chart, Figure, exact_line, exact_marker, line, log_axis, surety, traces};
 use crate::log_odds::log_odds;
 use crate::number::{cosine, figure, nats_and_bits, percent, plural, size, with_error};
+use crate::predictions::predictions;
 use crate::table::{Table, cell, optional};
 use crate::text::{label, plotly_text};
 use crate::truth::off;
 
 pub(crate) fn figures(report: &Report) -> Result<Vec<Figure>, ReportError> {
-    Ok(vec![
+    let mut figures = vec![
         supports(report)?,
         support_sizes(report)?,
         concepts(report)?,
         collapse(report)?,
         log_odds(report)?,
-    ])
+    ];
+    figures.extend(predictions(report)?);
+    Ok(figures)
 }
 
 /// The figure that [`highlight`] speaks of.

@@ -18,14 +18,16 @@ mod log_odds;
 mod metric;
 mod number;
 mod page;
+mod predictions;
 mod running;
 mod table;
 mod text;
 mod truth;
 
 pub use data::{
-    CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Provenance,
-    Report, RunningText, Text, TrainingFacts, TrueGeometry, TrueInformation, TrueMetric, Truth,
+    CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Predictions,
+    Provenance, Report, RunningText, Text, TrainingFacts, TrueGeometry, TrueInformation,
+    TrueMetric, Truth,
 };
 pub use implicit::{
     CurvePoint, ImplicitProvenance, ImplicitReport, Map, NetworkRun, PathMatch, PatternFacts,

@@ -43,6 +43,9 @@ pub struct CompareArgs {
     /// How many times states are dealt to contexts for each control
     #[arg(long, default_value_t = CompareOptions::default().deals, value_parser = two)]
     deals: usize,
+    /// How many layers, spread evenly, the last among them [default: all that the observation holds]
+    #[arg(long, value_parser = positive)]
+    layers: Option<usize>,
 }
 
 fn two(text: &str) -> Result<usize, String> {
@@ -65,6 +68,7 @@ impl CompareArgs {
                 ..MaxMarginOptions::default()
             }),
             deals: self.deals,
+            layers: self.layers,
             seed: global.seed,
         };
         let found = contrast(&options, &mut |event| screen.show(event))?;

@@ -24,6 +24,8 @@ pub struct ContrastOptions {
     pub exact: Option<MaxMarginOptions>,
     /// How many times states are dealt to contexts for each control.
     pub deals: usize,
+    /// At most so many layers, spread evenly, the last among them.
+    pub layers: Option<usize>,
     /// What deals and samples start from.
     pub seed: u64,
 }
@@ -69,6 +71,7 @@ pub fn contrast(
         vocabulary: options.vocabulary,
         rank: options.rank,
         deals: options.deals,
+        layers: options.layers,
         ..CompareOptions::default()
     };
     let mut relative_gap = None;

@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 
 use lawvere_geometry::{
-    Concept, Heatmap, LayerCollapse, LogOdds, LogOddsPoint, Spectrum, SupportSummary,
+    Claim, Concept, Control, Heatmap, LayerCollapse, LogOdds, LogOddsPoint, Reading, Space,
+    Spectrum, SupportSummary, Verdict,
 };
 use lawvere_information::{
     DifferenceErrors, Direction, FisherRao, LayerReading, LengthLoss, Likelihood, RowEntropies,
 };
 use lawvere_metric::{Comparison, Isometry, Pair};
 use lawvere_report::{
-    CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Provenance,
-    Report, RunningText, Text, TrainingFacts, TrueGeometry, TrueInformation, TrueMetric, Truth,
+    CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Predictions,
+    Provenance, Report, RunningText, Text, TrainingFacts, TrueGeometry, TrueInformation,
+    TrueMetric, Truth,
 };
 
 /// Texts that would do harm if they were taken for anything but text.
@@ -340,6 +342,49 @@ fn geometry(noise: &mut Noise) -> GeometryPage {
             entries: 60_000,
             points,
         },
+        predictions: Some(predictions()),
+    }
+}
+
+/// Every claim, nearer to its ideal in later layers.
+fn predictions() -> Predictions {
+    let verdicts = [
+        Verdict::Visible,
+        Verdict::ExplainedByLastToken,
+        Verdict::NotVisible,
+    ];
+    let mut readings = Vec::new();
+    for (k, claim) in Claim::ALL.into_iter().enumerate() {
+        let words = claim == Claim::WordGram;
+        for &layer in if words { &LAYERS[..1] } else { &LAYERS[..] } {
+            let effect = (layer as f64 / 40.0 - 0.1 * k as f64 + 0.4).clamp(-1.6, 0.95);
+            readings.push(Reading {
+                claim,
+                layer: (!words).then_some(layer),
+                space: (!words).then_some(Space::Readout),
+                value: effect,
+                ideal: 1.0,
+                shuffled: Control {
+                    mean: 0.0,
+                    deviation: 0.004,
+                },
+                same_last: Some(Control {
+                    mean: 0.5 * effect,
+                    deviation: 0.003,
+                }),
+                untrained: None,
+                effect,
+                unexplained: 0.5 * effect,
+                verdict: verdicts[k % 3],
+            });
+        }
+    }
+    Predictions {
+        rank: 64,
+        captured: 0.41,
+        deals: 5,
+        readings,
+        notes: Vec::new(),
     }
 }
 
