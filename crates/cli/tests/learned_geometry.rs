@@ -32,6 +32,10 @@ fn labels(some: &Value) -> BTreeSet<String> {
         .collect()
 }
 
+fn named(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
 fn dense(path: &Path) -> RowMatrix<f64> {
     let file = MatrixFile::read(path).unwrap();
     file.matrix.into_dense(path).unwrap()
@@ -96,6 +100,19 @@ fn concepts_are_told_by_name_and_are_those_of_the_dense_matrix() {
             assert!(groups.len() <= count);
         }
     }
+
+    // As the tutorial tells.
+    let few = ["--rank", "6", "--clusters", "4"];
+    let told = json(at, &[&["geometry", "concepts"], &source[..], &few].concat());
+    let words = told["clusters"]["words"].as_array().unwrap();
+    assert!(labels(&words[0]["members"]).is_superset(&named(&["cat", "dog", "garden", "boy"])));
+    assert_eq!(
+        labels(&words[1]["members"]),
+        named(&["the", "in", "on", "to"])
+    );
+    let second = &told["concepts"][1];
+    assert!(labels(&second["tokens"]).is_superset(&named(&["in", "on", "to"])));
+    assert!(labels(&second["opposite_tokens"]).is_superset(&named(&["cat", "boy"])));
 
     // A matrix has numbers for names; the file holds what the corpus does.
     let of_matrix = json(at, &[&command[..], &["--support", "S.npz"]].concat());
