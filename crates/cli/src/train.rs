@@ -38,6 +38,40 @@ fn stories(text: &str) -> Result<usize, String> {
     }
 }
 
+/// What networks learn from.
+#[derive(Args)]
+pub struct SourceArgs {
+    /// Text files in UTF-8, or folders of .txt files; without it and --index, the built-in language
+    #[arg(long, num_args = 1.., value_name = "PATH", conflicts_with = "index")]
+    corpus: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: CorpusArgs,
+    /// `words`, `bytes`, or the path of a GGUF checkpoint, a tokenizer.json or a checkpoint folder
+    #[arg(long, default_value = "words", value_name = "WHAT")]
+    tokenizer: TokenizerChoice,
+    /// The folder of an index
+    #[arg(long, value_name = "FOLDER")]
+    index: Option<PathBuf>,
+    #[command(flatten)]
+    story: StoryArgs,
+}
+
+impl SourceArgs {
+    pub fn source(&self) -> Source {
+        match (&self.index, self.corpus.is_empty()) {
+            (Some(index), _) => Source::Index(index.clone()),
+            (None, false) => Source::Corpus {
+                corpus: self.reading.options(&self.corpus),
+                tokenizer: self.tokenizer.clone(),
+            },
+            (None, true) => Source::Stories {
+                words: self.story.words,
+                stories: self.story.stories,
+            },
+        }
+    }
+}
+
 /// What is trained.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Network {
@@ -218,19 +252,8 @@ impl From<MeasuresArg> for Measures {
 /// checkpoint. Unconstrained features leave an observation.
 #[derive(Args)]
 pub struct TrainArgs {
-    /// Text files in UTF-8, or folders of .txt files; without it and --index, the built-in language
-    #[arg(long, num_args = 1.., value_name = "PATH", conflicts_with = "index")]
-    corpus: Vec<PathBuf>,
     #[command(flatten)]
-    reading: CorpusArgs,
-    /// `words`, `bytes`, or the path of a GGUF checkpoint, a tokenizer.json or a checkpoint folder
-    #[arg(long, default_value = "words", value_name = "WHAT")]
-    tokenizer: TokenizerChoice,
-    /// The folder of an index
-    #[arg(long, value_name = "FOLDER")]
-    index: Option<PathBuf>,
-    #[command(flatten)]
-    story: StoryArgs,
+    source: SourceArgs,
     #[command(flatten)]
     network: NetworkArgs,
     /// What a step works on [default: text; features: soft]
@@ -265,19 +288,8 @@ impl TrainArgs {
                 "--measures is for contexts with soft labels: add --labels soft".into(),
             ));
         }
-        let source = match (&self.index, self.corpus.is_empty()) {
-            (Some(index), _) => Source::Index(index.clone()),
-            (None, false) => Source::Corpus {
-                corpus: self.reading.options(&self.corpus),
-                tokenizer: self.tokenizer.clone(),
-            },
-            (None, true) => Source::Stories {
-                words: self.story.words,
-                stories: self.story.stories,
-            },
-        };
         let options = TrainOptions {
-            source,
+            source: self.source.source(),
             network: self.network.choice()?,
             labels: match labels {
                 LabelsArg::Text => Labels::Text {

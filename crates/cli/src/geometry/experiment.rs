@@ -6,12 +6,12 @@ use std::str::FromStr;
 use clap::Args;
 use lawvere::lm::train::{Optimizer, Training};
 use lawvere::observation::ContextPlan;
-use lawvere::{ExperimentOptions, NetworkChoice, NetworkPlan, RunError, Source, TokenizerChoice};
+use lawvere::{ExperimentOptions, NetworkChoice, NetworkPlan, RunError};
 use serde_json::json;
 
-use crate::args::{CorpusArgs, Global, command_line, positive, pretty};
+use crate::args::{Global, command_line, positive, pretty};
 use crate::output::Screen;
-use crate::train::StoryArgs;
+use crate::train::SourceArgs;
 
 /// A network and, after a colon, its number of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,19 +67,8 @@ impl FromStr for Kind {
 /// norms, cosines and collapse along training.
 #[derive(Args)]
 pub struct ExperimentArgs {
-    /// Text files in UTF-8, or folders of .txt files
-    #[arg(long, num_args = 1.., value_name = "PATH", conflicts_with = "index")]
-    corpus: Vec<PathBuf>,
     #[command(flatten)]
-    reading: CorpusArgs,
-    /// `words`, `bytes`, or the path of a GGUF checkpoint, a tokenizer.json or a checkpoint folder
-    #[arg(long, default_value = "words", value_name = "WHAT")]
-    tokenizer: TokenizerChoice,
-    /// The folder of an index
-    #[arg(long, value_name = "FOLDER")]
-    index: Option<PathBuf>,
-    #[command(flatten)]
-    story: StoryArgs,
+    source: SourceArgs,
     /// Tokens of a context
     #[arg(long, default_value_t = 3, value_parser = positive)]
     order: usize,
@@ -127,19 +116,8 @@ const LAYERS: usize = 2;
 
 impl ExperimentArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
-        let source = match (&self.index, self.corpus.is_empty()) {
-            (Some(index), _) => Source::Index(index.clone()),
-            (None, false) => Source::Corpus {
-                corpus: self.reading.options(&self.corpus),
-                tokenizer: self.tokenizer.clone(),
-            },
-            (None, true) => Source::Stories {
-                words: self.story.words,
-                stories: self.story.stories,
-            },
-        };
         let options = ExperimentOptions {
-            source,
+            source: self.source.source(),
             plan: ContextPlan {
                 order: self.order,
                 min_count: self.min_count,
