@@ -1,8 +1,9 @@
 """Support matrices to solve, the max-margin problem by cvxpy in three ways, and a table of what ran.
 
-    max_margin.py make FOLDER                 mixed.npy, repeated.npy (104 x 403), large.npy (1000 x 5000)
+    max_margin.py make FOLDER                 mixed.npy, repeated.npy (104 x 403), large.npy (1000 x 5000), laws
     max_margin.py cvxpy METHOD S.npy [EPS]    one line of JSON; METHOD is constraints, vectorised or reduced
     max_margin.py ours LAWVERE S.npy [ARGS]   one line of JSON
+    max_margin.py path LAWVERE FOLDER         one line of JSON: 17 points of mixed's regularisation path
     max_margin.py table LINES
 
 cvxpy and SCS run with their defaults (cvxpy asks SCS for eps_abs = eps_rel = 1e-5); EPS asks for
@@ -74,6 +75,9 @@ def make(folder):
         ("large", mixed(1000, 5000, 70_000, 1)),
     ]:
         np.save(folder / f"{name}.npy", (counts > 0).astype(np.uint8))
+        if name == "mixed":
+            np.save(folder / "laws.npy", counts / counts.sum(0))
+            np.save(folder / "weights.npy", counts.sum(0) / counts.sum())
         print(json.dumps(describe(name, counts)), file=sys.stderr)
 
 
@@ -171,6 +175,21 @@ def ours(binary, path, *arguments):
     }))
 
 
+def follow(binary, folder):
+    command = [binary, "geometry", "path", "--probabilities", f"{folder}/laws.npy", "--weights", f"{folder}/weights.npy",
+               "--points", "17", "--to", "1e-8", "--json"]
+    started = time.perf_counter()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    points = json.loads(done.stdout)["points"]
+    print(json.dumps({
+        "method": "lawvere, path of 17 points", "instance": "mixed", "seconds": seconds,
+        "solver_seconds": sum(point["seconds"] for point in points), "peak_memory_mib": peak(resource.RUSAGE_CHILDREN),
+        "iterations": sum(point["iterations"] for point in points), "value": points[-1]["excess_rate"],
+        "relative_gap": max(point["relative_gap"] for point in points),
+    }))
+
+
 def table(path):
     """Medians; and how many times the seconds of ours, by turns, the others took."""
     lines = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
@@ -196,6 +215,8 @@ if __name__ == "__main__":
         solve(rest[0], rest[1], float(rest[2]) if len(rest) > 2 else None)
     elif command == "ours":
         ours(*rest)
+    elif command == "path":
+        follow(*rest)
     elif command == "table":
         table(rest[0])
     else:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Times the max-margin problem at (104, 403), supports mostly distinct and supports heavily repeated, beside
-# cvxpy with SCS stated in three ways; then ours alone at (1000, 5000). One line to run it:
+# cvxpy with SCS stated in three ways; then ours alone: the regularisation path, and (1000, 5000). One line to run it:
 #   [ROUNDS=3] [SLOW=1] [LARGE=yes] PEER=/path/to/python benchmarks/max_margin.sh
 # PEER needs numpy, cvxpy and scs. A round takes about two minutes; stating one constraint at a time takes two to
 # four more an instance and is done in the first SLOW rounds. LARGE=no leaves the large instance out. LAWVERE
@@ -20,10 +20,12 @@ for round in $(seq "$rounds"); do
     for instance in mixed repeated; do
         echo "round $round, $instance, load $(cut -d' ' -f1 /proc/loadavg)" >&2
         peer ours "$lawvere" "$work/$instance.npy" >>"$lines"
+        peer ours "$lawvere" "$work/$instance.npy" --tol 1e-6 >>"$lines"
         peer cvxpy reduced "$work/$instance.npy" >>"$lines"
         peer cvxpy vectorised "$work/$instance.npy" >>"$lines"
         [ "$round" -gt "$slow" ] || peer cvxpy constraints "$work/$instance.npy" >>"$lines"
     done
+    peer path "$lawvere" "$work" >>"$lines"
     [ "$large" != yes ] || for tolerance in 1e-3 1e-4; do
         peer ours "$lawvere" "$work/large.npy" --tol "$tolerance" >>"$lines"
     done

@@ -110,6 +110,9 @@ pub enum Verdict {
     ExplainedByLastToken,
     /// Nearer, but the same network untrained shows most of it.
     ExplainedByArchitecture,
+    /// Nearer than with states dealt at random on average, but not beyond how far those scatter: with more
+    /// contexts it may be seen.
+    WithinChance,
     /// Not nearer than with states dealt at random.
     NotVisible,
 }
@@ -121,6 +124,7 @@ impl Verdict {
             Self::Visible => "visible",
             Self::ExplainedByLastToken => "explained by the last token",
             Self::ExplainedByArchitecture => "explained by the architecture",
+            Self::WithinChance => "within chance",
             Self::NotVisible => "not visible",
         }
     }
@@ -188,8 +192,10 @@ impl Reading {
         let effect = covered(value);
         let beyond = |c: &Control| (value - c.mean).abs() > DEVIATIONS * c.deviation;
         let explains = |control: f64| covered(control) >= EXPLAINS * effect;
-        let verdict = if effect < LEAST_EFFECT || !beyond(&shuffled) {
+        let verdict = if effect < LEAST_EFFECT {
             Verdict::NotVisible
+        } else if !beyond(&shuffled) {
+            Verdict::WithinChance
         } else if same_last.is_some_and(|c| explains(c.mean) || !beyond(&c)) {
             Verdict::ExplainedByLastToken
         } else if untrained.is_some_and(explains) {
@@ -260,7 +266,8 @@ mod tests {
     fn a_prediction_is_visible_only_where_no_control_explains_it() {
         let verdict = |value, same_last, untrained| judged(value, same_last, untrained).verdict;
         assert_eq!(verdict(0.5, None, None), Verdict::Visible);
-        assert_eq!(verdict(0.04, None, None), Verdict::NotVisible);
+        assert_eq!(verdict(0.04, None, None), Verdict::WithinChance);
+        assert_eq!(verdict(0.01, None, None), Verdict::NotVisible);
         assert_eq!(verdict(-0.9, None, None), Verdict::NotVisible);
         assert_eq!(verdict(0.5, Some(0.2), Some(0.1)), Verdict::Visible);
         let last = Verdict::ExplainedByLastToken;

@@ -153,12 +153,8 @@ fn random_states_show_nothing() {
     let found = run(&observation, None);
     for claim in OF_THE_THEORY {
         let reading = reading(&found, claim);
-        assert_eq!(
-            reading.verdict,
-            Verdict::NotVisible,
-            "{}",
-            reading.sentence()
-        );
+        let nothing = [Verdict::NotVisible, Verdict::WithinChance];
+        assert!(nothing.contains(&reading.verdict), "{}", reading.sentence());
         assert_eq!(reading.untrained, None);
     }
 }

@@ -73,15 +73,23 @@ pub(crate) fn predictions(report: &Report) -> Result<Option<Figure>, ReportError
         plural(head.len(), "prediction"),
         if visible == 1 { "is" } else { "are" }
     );
-    let mut sentences = vec![format!(
-        "{last} more {} what shared last tokens explain, and {} not nearer to the prediction than states dealt to \
-         contexts at random.",
-        if last == 1 { "is" } else { "are" },
-        match count(Verdict::NotVisible) {
-            1 => "1 is".to_owned(),
-            n => format!("{n} are"),
-        }
-    )];
+    let within = count(Verdict::WithinChance);
+    let of = |n: usize, what: &str| (n > 0).then(|| format!("{n} {what}"));
+    let others: Vec<String> = [
+        of(last, "explained by shared last tokens"),
+        of(
+            within,
+            "nearer than states dealt to contexts at random, but within chance",
+        ),
+        of(count(Verdict::NotVisible), "not nearer than those"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let mut sentences = Vec::new();
+    if !others.is_empty() {
+        sentences.push(format!("Of the others, {}.", others.join("; ")));
+    }
     let strongest = head
         .iter()
         .filter(|r| r.verdict == Verdict::Visible)
@@ -134,7 +142,7 @@ pub(crate) fn predictions(report: &Report) -> Result<Option<Figure>, ReportError
         sentences,
         alt: "How far of the way from states dealt at random to the prediction the model is, in percent, by \
               prediction and layer (states as the head would read them where they can be). A t marks what \
-              shared last tokens explain, a dot what is not beyond chance."
+              shared last tokens explain, a question mark what is within chance, a dot what is not nearer than that."
             .into(),
         chart: chart(found),
         more: table(&head),
@@ -183,6 +191,7 @@ fn chart(found: &Predictions) -> Option<Chart> {
         let mark = match r.verdict {
             Verdict::ExplainedByLastToken => " t",
             Verdict::ExplainedByArchitecture => " a",
+            Verdict::WithinChance => " ?",
             Verdict::NotVisible => " ·",
             Verdict::Visible => "",
         };

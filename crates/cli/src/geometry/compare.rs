@@ -115,7 +115,7 @@ fn told(found: &Contrast) -> String {
         lines.push(format!("- {}{strongest}", verdict.sentence));
     }
     lines.push(
-        "\nlayer by layer: the share of the way from dealt states to the prediction, in percent; * visible, a explained by the architecture, t by the last token".into(),
+        "\nlayer by layer: the share of the way from dealt states to the prediction, in percent; * visible, a explained by the architecture, t by the last token, ? within chance".into(),
     );
     lines.extend(table(found));
     lines.extend(c.notes.iter().map(|note| format!("note: {note}")));
@@ -144,6 +144,7 @@ fn table(found: &Contrast) -> Vec<String> {
                         Verdict::Visible => "*",
                         Verdict::ExplainedByLastToken => "t",
                         Verdict::ExplainedByArchitecture => "a",
+                        Verdict::WithinChance => "?",
                         Verdict::NotVisible => " ",
                     };
                     format!("{:>6.1}{sign}", 100.0 * reading.effect)
