@@ -34,6 +34,7 @@ mod margin;
 mod max_margin;
 mod measures;
 mod multipliers;
+mod near_filter;
 mod neural_collapse;
 mod orthants;
 mod pairs;

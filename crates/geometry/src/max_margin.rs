@@ -1,10 +1,14 @@
 use std::time::Instant;
 
-use lawvere_core::linalg::{LinalgError, matmul, symmetric_eigen};
+use faer::{MatMut, MatRef};
+use lawvere_core::linalg::{
+    LinalgError, matmul, symmetric_eigen, symmetric_eigenvalues, symmetric_product,
+};
 use lawvere_core::{RowMatrix, sum};
 use serde::{Serialize, Serializer};
 
-use crate::margin::MarginSet;
+use crate::margin::{MarginSet, for_rows};
+use crate::near_filter::{NearFilter, mirror};
 use crate::reduction::Reduction;
 use crate::{GeometryError, Supports};
 
@@ -210,43 +214,39 @@ fn solve(
     let mut rho = 0.5 * (proxy.rank as f64).sqrt() / norm(&z);
     // The proxy's own candidate for a certificate starts the dual.
     let mut u = proxy.polar.clone();
-    let lower = set.dual(&mut u) / operator_norm(&u)?;
+    let (lower, size) = (set.dual(&mut u), operator_norm(&u)?);
     if lower > 0.0 {
-        out.lower_bound = lower;
-        keep_dual(out, &u)?;
+        out.lower_bound = lower / size;
+        u.data_mut().iter_mut().for_each(|u| *u /= size);
+        out.dual = u;
     }
     out.rank = proxy.rank;
     if test == ProxyOptimal::Yes && gap(out) <= options.tolerance {
         out.relative_gap = gap(out);
         return Ok(());
     }
-    u = proxy.polar;
+    let mut u = proxy.polar;
     u.data_mut().iter_mut().for_each(|u| *u /= -rho);
 
-    let (mut changes, mut old) = (0, z.clone());
+    let mut changes = 0;
     let mut low = RowMatrix::zeros(z.nrows(), z.ncols());
     let mut threshold = Threshold::default();
     out.converged = false;
     while out.iterations < options.max_iterations {
         out.iterations += 1;
-        for ((a, z), u) in low.data_mut().iter_mut().zip(z.data()).zip(u.data()) {
-            *a = z - u;
-        }
+        subtract(&mut low, &z, &u);
         out.rank = threshold.apply(&mut low, 1.0 / rho)?;
-        std::mem::swap(&mut z, &mut old);
-        // u becomes X = alpha L + (1 - alpha) Z + U, z its projection, u the rest.
-        let terms = u.data_mut().iter_mut().zip(low.data()).zip(old.data());
-        terms.for_each(|((u, l), z)| *u += OVER_RELAXATION * l + (1.0 - OVER_RELAXATION) * z);
-        z.data_mut().copy_from_slice(u.data());
-        set.project(&mut z);
-        let terms = u.data_mut().iter_mut().zip(z.data());
-        terms.for_each(|(u, z)| *u -= z);
-
         let last = out.iterations == options.max_iterations;
         if !out.iterations.is_multiple_of(CERTIFY_EVERY) && !last {
+            set.step(&mut z, &mut u, &low, OVER_RELAXATION);
             continue;
         }
-        certify(out, &set, &z, &u)?;
+        let old = z.clone();
+        set.step(&mut z, &mut u, &low, OVER_RELAXATION);
+        certify(out, &set, &z, &u, options.tolerance)?;
+        if last || gap(out) <= options.tolerance {
+            settle(out)?;
+        }
         out.relative_gap = gap(out);
         on_progress(MaxMarginProgress {
             iteration: out.iterations,
@@ -281,35 +281,53 @@ fn gap(out: &MaxMargin) -> f64 {
 }
 
 /// Takes over what is better than what is known: the feasible `z` above, the multiplier below.
+///
+/// The value above is an estimate, without singular values, unless that might end the search.
 fn certify(
     out: &mut MaxMargin,
     set: &MarginSet<'_>,
     z: &RowMatrix<f64>,
     u: &RowMatrix<f64>,
+    tolerance: f64,
 ) -> Result<(), GeometryError> {
     let mut y = u.clone();
-    y.data_mut().iter_mut().for_each(|y| *y = -*y);
-    let lower = set.dual(&mut y) / operator_norm(&y)?;
+    let mut feasible = z.clone();
+    let (dual, estimate) = rayon::join(
+        || {
+            y.data_mut().iter_mut().for_each(|y| *y = -*y);
+            let value = set.dual(&mut y);
+            operator_norm(&y).map(|size| (value / size, size))
+        },
+        || {
+            set.centre(&mut feasible);
+            nuclear_norm_estimate(&feasible)
+        },
+    );
+    let ((lower, size), estimate) = (dual?, estimate?);
     if lower > out.lower_bound {
         out.lower_bound = lower;
-        keep_dual(out, &y)?;
+        y.data_mut().iter_mut().for_each(|y| *y /= size);
+        out.dual = y;
     }
-    let mut feasible = z.clone();
-    set.centre(&mut feasible);
-    let singular_values = singular_values(&feasible)?;
-    let value = sum(singular_values.iter().copied());
+    let (mut value, mut values) = (estimate.value, Vec::new());
+    if value - estimate.error - out.lower_bound <= tolerance * value {
+        values = singular_values(&feasible)?;
+        value = sum(values.iter().copied());
+    }
     if value < out.value {
         out.value = value;
         out.primal = feasible;
-        out.singular_values = singular_values;
+        out.singular_values = values;
     }
     Ok(())
 }
 
-fn keep_dual(out: &mut MaxMargin, y: &RowMatrix<f64>) -> Result<(), GeometryError> {
-    let size = operator_norm(y)?;
-    out.dual = y.clone();
-    out.dual.data_mut().iter_mut().for_each(|y| *y /= size);
+/// Replaces an estimate of the value by the value.
+fn settle(out: &mut MaxMargin) -> Result<(), GeometryError> {
+    if out.singular_values.is_empty() {
+        out.singular_values = singular_values(&out.primal)?;
+        out.value = sum(out.singular_values.iter().copied());
+    }
     Ok(())
 }
 
@@ -366,81 +384,140 @@ pub(crate) fn singular_values(x: &RowMatrix<f64>) -> Result<Vec<f64>, LinalgErro
 /// The largest singular value, from the smaller Gram matrix: there its relative error is that of
 /// rounding.
 pub(crate) fn operator_norm(x: &RowMatrix<f64>) -> Result<f64, LinalgError> {
-    let gram = smaller_gram(x);
-    let values = gram
-        .view()
-        .self_adjoint_eigenvalues(faer::Side::Lower)
-        .map_err(|_| LinalgError("symmetric eigendecomposition"))?;
-    Ok(values.into_iter().fold(0.0, f64::max).sqrt())
+    let squares = symmetric_eigenvalues(smaller_gram(tall(x)).view())?;
+    Ok(squares.first().copied().unwrap_or(0.0).max(0.0).sqrt())
 }
 
-/// `X^T X` or `X X^T`, whichever is smaller.
-fn smaller_gram(x: &RowMatrix<f64>) -> RowMatrix<f64> {
-    let (c, r) = (x.nrows(), x.ncols());
-    let side = r.min(c);
-    let mut gram = RowMatrix::zeros(side, side);
-    let (left, right) = if r <= c {
-        (x.view().transpose(), x.view())
-    } else {
-        (x.view(), x.view().transpose())
-    };
-    matmul(gram.view_mut(), left, right);
+/// A nuclear norm from the eigenvalues of the smaller Gram matrix, several times faster than from the
+/// singular values.
+pub(crate) struct NuclearNormEstimate {
+    pub value: f64,
+    /// What rounding may have added: it makes small singular values of 0.
+    pub error: f64,
+}
+
+pub(crate) fn nuclear_norm_estimate(
+    x: &RowMatrix<f64>,
+) -> Result<NuclearNormEstimate, LinalgError> {
+    let squares = symmetric_eigenvalues(smaller_gram(tall(x)).view())?;
+    let side = squares.len() as f64;
+    let largest = squares.first().copied().unwrap_or(0.0).max(0.0).sqrt();
+    Ok(NuclearNormEstimate {
+        value: sum(squares.iter().map(|s| s.max(0.0).sqrt())),
+        error: side * (side * f64::EPSILON).sqrt() * largest,
+    })
+}
+
+/// The matrix or its transpose, whichever has at least as many rows as columns.
+fn tall(x: &RowMatrix<f64>) -> MatRef<'_, f64> {
+    match x.ncols() <= x.nrows() {
+        true => x.view(),
+        false => x.view().transpose(),
+    }
+}
+
+/// The lower half of `X^T X`.
+fn smaller_gram(tall: MatRef<'_, f64>) -> RowMatrix<f64> {
+    let mut gram = RowMatrix::zeros(tall.ncols(), tall.ncols());
+    symmetric_product(gram.view_mut(), tall.transpose());
     gram
 }
 
 /// Soft thresholding of singular values, with the room it works in.
 #[derive(Default)]
 pub(crate) struct Threshold {
-    half: Vec<f64>,
+    room: Vec<f64>,
+    near: NearFilter,
 }
+
+/// Sides of Gram matrices from which on filters of near ones are cheaper.
+const LARGE: usize = 256;
 
 impl Threshold {
     /// Replaces `x = sum_k s_k a_k b_k^T` by `sum_k max(s_k - threshold, 0) a_k b_k^T`, the proximal
     /// point of the nuclear norm, and returns the number of terms left.
     ///
     /// From the eigenvectors of the smaller Gram matrix: a singular value near the threshold loses
-    /// digits only if it is some 1e-8 of the largest.
+    /// digits only if it is some 1e-8 of the largest. Those of a large matrix serve some further ones
+    /// that are [near](NearFilter).
     pub fn apply(&mut self, x: &mut RowMatrix<f64>, threshold: f64) -> Result<usize, LinalgError> {
-        let (c, r) = (x.nrows(), x.ncols());
-        let eigen = symmetric_eigen(smaller_gram(x).view())?;
+        let (rows, columns) = (x.nrows(), x.ncols());
+        let mut gram = smaller_gram(tall(x));
+        let side = gram.nrows();
+        if side >= LARGE {
+            mirror(&mut gram);
+            if let Some((filter, rank)) = self.near.filter(&gram, threshold) {
+                self.multiply(x, &filter);
+                return Ok(rank);
+            }
+        }
+        let eigen = symmetric_eigen(gram.view())?;
         let above = |value: &f64| value.max(0.0).sqrt() > threshold;
         let rank = eigen.values.iter().take_while(|v| above(v)).count();
-        let side = r.min(c);
-        // Rows are the kept eigenvectors.
-        let basis =
-            faer::MatRef::from_row_major_slice(eigen.vectors.row_range(0..rank), rank, side);
-        let other = r.max(c);
-        self.half.resize(other * rank, 0.0);
-        let mut half = faer::MatMut::from_row_major_slice_mut(
-            &mut self.half,
-            if r <= c { c } else { rank },
-            if r <= c { rank } else { r },
-        );
-        let factor: Vec<f64> = eigen.values[..rank]
-            .iter()
-            .map(|v| 1.0 - threshold / v.sqrt())
-            .collect();
-        if r <= c {
-            matmul(half.as_mut(), x.view(), basis.transpose());
-            for (k, factor) in factor.iter().enumerate() {
+        let kept = eigen.values[..rank].iter();
+        let factors: Vec<f64> = kept.map(|v| 1.0 - threshold / v.sqrt()).collect();
+        if side >= LARGE && 2 * rank > side {
+            self.near.learn(&eigen.vectors);
+        }
+        let mut basis = eigen.vectors.into_data();
+        basis.truncate(rank * side);
+        if 2 * rank <= side {
+            let vectors = MatRef::from_row_major_slice(&basis, rank, side);
+            let long = rows.max(columns);
+            self.room.resize(long * rank, 0.0);
+            let (mut half, mut all) = match columns <= rows {
+                true => (
+                    MatMut::from_row_major_slice_mut(&mut self.room, long, rank),
+                    x.view_mut(),
+                ),
+                false => (
+                    MatMut::from_column_major_slice_mut(&mut self.room, long, rank),
+                    x.view_mut().transpose_mut(),
+                ),
+            };
+            matmul(half.as_mut(), all.as_ref(), vectors.transpose());
+            for (k, factor) in factors.iter().enumerate() {
                 half.as_mut()
                     .col_mut(k)
                     .iter_mut()
                     .for_each(|h| *h *= factor);
             }
-            matmul(x.view_mut(), half.as_ref(), basis);
+            matmul(all.as_mut(), half.as_ref(), vectors);
         } else {
-            matmul(half.as_mut(), basis, x.view());
-            for (k, factor) in factor.iter().enumerate() {
-                half.as_mut()
-                    .row_mut(k)
-                    .iter_mut()
-                    .for_each(|h| *h *= factor);
+            // The filter `sum_k (1 - threshold / s_k) b_k b_k^T`.
+            for (vector, factor) in basis.chunks_mut(side).zip(&factors) {
+                let root = factor.sqrt();
+                vector.iter_mut().for_each(|v| *v *= root);
             }
-            matmul(x.view_mut(), basis.transpose(), half.as_ref());
+            let vectors = MatRef::from_row_major_slice(&basis, rank, side);
+            let mut filter = gram;
+            symmetric_product(filter.view_mut(), vectors.transpose());
+            mirror(&mut filter);
+            self.multiply(x, &filter);
         }
         Ok(rank)
     }
+
+    /// Multiplies `x` by a symmetric matrix on its shorter side.
+    fn multiply(&mut self, x: &mut RowMatrix<f64>, filter: &RowMatrix<f64>) {
+        let (rows, columns) = (x.nrows(), x.ncols());
+        self.room.resize(rows * columns, 0.0);
+        let out = MatMut::from_row_major_slice_mut(&mut self.room, rows, columns);
+        match columns <= rows {
+            true => matmul(out, x.view(), filter.view()),
+            false => matmul(out, filter.view(), x.view()),
+        }
+        x.data_mut().copy_from_slice(&self.room);
+    }
+}
+
+/// `out = x - y`.
+pub(crate) fn subtract(out: &mut RowMatrix<f64>, x: &RowMatrix<f64>, y: &RowMatrix<f64>) {
+    let mut rows: Vec<_> = x.rows().zip(y.rows()).collect();
+    for_rows(out, &mut rows, |_, out, (x, y)| {
+        let terms = out.iter_mut().zip(&**x).zip(&**y);
+        terms.for_each(|((out, x), y)| *out = x - y);
+    });
 }
 
 pub(crate) fn norm(x: &RowMatrix<f64>) -> f64 {

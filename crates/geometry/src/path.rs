@@ -4,7 +4,9 @@ use lawvere_core::{RowMatrix, sum};
 use serde::Serialize;
 
 use crate::entropy_prox::CrossEntropy;
-use crate::max_margin::{Threshold, distance, norm, operator_norm, singular_values};
+use crate::max_margin::{
+    Threshold, distance, norm, nuclear_norm_estimate, operator_norm, singular_values,
+};
 use crate::reduction::Reduction;
 use crate::{ContextLaws, GeometryError, MaxMargin};
 
@@ -384,17 +386,27 @@ impl Solver<'_> {
                 continue;
             }
             // u = -G / rho, exactly the gradient at the proximal point.
-            let dual_norm = self.rho * operator_norm(&self.u)?;
+            let (dual_norm, estimate) =
+                rayon::join(|| operator_norm(&self.u), || nuclear_norm_estimate(&self.z));
+            let (dual_norm, estimate) = (self.rho * dual_norm?, estimate?);
             let t = if dual_norm > 1.0 {
                 1.0 / dual_norm
             } else {
                 1.0
             };
-            let nuclear_norm = sum(singular_values(&self.z)?);
             let inner =
                 -self.rho * sum(self.u.data().iter().zip(self.z.data()).map(|(u, z)| u * z));
-            let gap = lambda * (nuclear_norm - t * inner) + self.entropy.mixture_divergence(t);
-            let relative_gap = (gap / (lambda * nuclear_norm)).max(0.0);
+            let divergence = self.entropy.mixture_divergence(t);
+            let gap = |nuclear_norm: f64| {
+                let gap = lambda * (nuclear_norm - t * inner) + divergence;
+                (gap / (lambda * nuclear_norm)).max(0.0)
+            };
+            let (mut nuclear_norm, mut relative_gap) = (estimate.value, gap(estimate.value));
+            let slack = estimate.error / estimate.value.max(f64::MIN_POSITIVE);
+            if relative_gap <= options.tolerance + slack || last {
+                nuclear_norm = sum(singular_values(&self.z)?);
+                relative_gap = gap(nuclear_norm);
+            }
             if relative_gap <= options.tolerance || last {
                 let excess = self.entropy.excess();
                 return Ok(PathPoint {

@@ -13,7 +13,7 @@ mod svd;
 pub use correlation::{pearson, spearman};
 pub use eigen::{SymmetricEigen, symmetric_eigen, symmetric_eigenvalues};
 pub use operator::LinearOperator;
-pub use product::{matmul, matmul_add};
+pub use product::{lower_product, matmul, matmul_add, symmetric_product};
 pub use row_centered::RowCentered;
 pub use svd::{TruncatedSvd, truncated_svd};
 

@@ -1,4 +1,5 @@
 use faer::linalg::matmul::matmul as faer_matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::reborrow::ReborrowMut;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -12,6 +13,12 @@ const TILE_ENTRIES: usize = 1 << 18;
 const TILE_WORK: usize = 1 << 22;
 const TILE_SIDE: usize = 64;
 const TILE_LEVELS: usize = 3;
+
+/// Symmetric products go through the inner dimension in steps of this length: its panels stay in the
+/// second-level cache.
+const DEPTH: usize = 128;
+/// The largest triangle of a symmetric product that one thread computes.
+const TRIANGLE: usize = 256;
 
 /// `dst = a b` on the threads of the current pool.
 ///
@@ -65,6 +72,85 @@ fn product<T: Scalar>(
     }
 }
 
+/// The lower half of `dst = a a^T`; what is above the diagonal stays as it is. On the threads of the
+/// current pool, with a result that does not depend on their number.
+pub fn symmetric_product(dst: MatMut<'_, f64>, a: MatRef<'_, f64>) {
+    lower_product(dst, a, a.transpose());
+}
+
+/// The lower half of `dst = a b`, which is symmetric, say; otherwise as [`symmetric_product`].
+pub fn lower_product(mut dst: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>) {
+    let n = a.nrows();
+    if n <= TRIANGLE {
+        let mut accum = Accum::Replace;
+        for depth in steps(a.ncols()) {
+            triangular::matmul(
+                dst.rb_mut(),
+                BlockStructure::TriangularLower,
+                accum,
+                a.subcols(depth.start, depth.len()),
+                BlockStructure::Rectangular,
+                b.subrows(depth.start, depth.len()),
+                BlockStructure::Rectangular,
+                1.0,
+                Par::Seq,
+            );
+            accum = Accum::Add;
+        }
+        return;
+    }
+    let half = (n / 2).next_multiple_of(16);
+    let (above, below) = a.split_at_row(half);
+    let (left, right) = b.split_at_col(half);
+    let (first, _, corner, second) = dst.split_at_mut(half, half);
+    rayon::join(
+        || deep_product(corner, below, left),
+        || {
+            rayon::join(
+                || lower_product(first, above, left),
+                || lower_product(second, below, right),
+            )
+        },
+    );
+}
+
+/// `dst = a b` for an inner dimension much longer than the others.
+fn deep_product(mut dst: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>) {
+    let (m, n) = (dst.nrows(), dst.ncols());
+    if m.max(n) > TRIANGLE {
+        let half = (m.max(n) / 2).next_multiple_of(16);
+        if m >= n {
+            let (above, below) = dst.split_at_row_mut(half);
+            let (a_above, a_below) = a.split_at_row(half);
+            rayon::join(
+                || deep_product(above, a_above, b),
+                || deep_product(below, a_below, b),
+            );
+        } else {
+            let (left, right) = dst.split_at_col_mut(half);
+            let (b_left, b_right) = b.split_at_col(half);
+            rayon::join(
+                || deep_product(left, a, b_left),
+                || deep_product(right, a, b_right),
+            );
+        }
+        return;
+    }
+    let mut accum = Accum::Replace;
+    for depth in steps(a.ncols()) {
+        let a = a.subcols(depth.start, depth.len());
+        let b = b.subrows(depth.start, depth.len());
+        faer_matmul(dst.rb_mut(), accum, a, b, 1.0, Par::Seq);
+        accum = Accum::Add;
+    }
+}
+
+/// `0..length` in steps of DEPTH, at least one.
+fn steps(length: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let starts = (0..length.max(1)).step_by(DEPTH);
+    starts.map(move |start| start..(start + DEPTH).min(length))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +175,31 @@ mod tests {
         };
         assert_eq!(on(1).data(), on(2).data());
         assert_eq!(on(1).data(), on(7).data());
+    }
+
+    #[test]
+    fn symmetric_products_are_products_on_any_number_of_threads() {
+        for (n, depth) in [(1, 1), (3, 0), (70, 300), (301, 129), (700, 500)] {
+            let a = RowMatrix::from_fn(n, depth, |i, j| ((i * 31 + j * 17) % 101) as f64 / 50.0);
+            let mut all = RowMatrix::zeros(n, n);
+            matmul(all.view_mut(), a.view(), a.view().transpose());
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let mut out = RowMatrix::from_fn(n, n, |_, _| 7.0);
+                pool.install(|| symmetric_product(out.view_mut(), a.view()));
+                out
+            };
+            let (one, three) = (on(1), on(3));
+            assert_eq!(one.data(), three.data());
+            for i in 0..n {
+                for j in 0..=i {
+                    assert!((one.get(i, j) - all.get(i, j)).abs() < 1e-9 * (1 + depth) as f64);
+                }
+                assert!(one.row(i)[i + 1..].iter().all(|x| *x == 7.0));
+            }
+        }
     }
 }
