@@ -209,6 +209,33 @@ fn the_tutorials_figures_are_those_of_its_commands() {
     ));
     assert_eq!(solved["proxy_optimal"], Value::Bool(false));
     assert!(number(&solved, "relative_gap") <= 1e-7);
+    let supports = ask("supports", &[]);
+    says(format!(
+        "m = {} of them, with V = {} next tokens",
+        supports["contexts"], supports["vocabulary"]
+    ));
+    says(format!("n = {} occurrences", supports["samples"]));
+    says(format!("of which {} entries", supports["entries"]));
+    says(format!(
+        "Only {} of the {} supports are different",
+        supports["classes"], supports["contexts"]
+    ));
+    let growth = supports["growth"]["points"].as_array().unwrap();
+    let mean = |fraction: f64| {
+        let mut points = growth.iter();
+        let point = points.find(|p| number(p, "fraction") == fraction);
+        number(&point.unwrap()["mean_support"], "mean")
+    };
+    says(format!(
+        "a support holds {:.1} tokens on average, with all of them {:.1}",
+        mean(0.5),
+        mean(1.0)
+    ));
+    let finite = ask("finite", &[]);
+    says(format!(
+        "its norm here is {:.4} nats",
+        number(&finite, "norm")
+    ));
     let path = ask("path", &["--points", "9"]);
     says(format!("H = {:.4} nats", number(&path, "entropy")));
     let at = |relative: f64| {

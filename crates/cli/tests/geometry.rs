@@ -888,6 +888,14 @@ fn a_path_that_cannot_be_is_refused() {
     refused(at, &with(&["--out", "P.npy"]), 2, &["P.npy", "a file"]);
     refused(at, &with(&["--out", "none/path"]), 2, &["does not exist"]);
     assert!(at.join("mine/thesis.txt").exists());
+    let points = ["--points", "3", "--out", "made"];
+    text(at, &with(&points));
+    text(at, &with(&points));
+    std::fs::write(at.join("made/thesis.txt"), "do not touch").unwrap();
+    refused(at, &with(&points), 2, &["made", "thesis.txt"]);
+    assert!(at.join("made/thesis.txt").exists());
+    let over = [&["finite", "--out", "P.npy"], &path[1..]].concat();
+    refused(at, &over, 2, &["P.npy", "another name"]);
     // Full supports with laws that are not uniform have a path, which stays finite.
     put(at, "full.npy", &[&[0.5, 0.9], &[0.5, 0.1]]);
     let found = json(
@@ -959,7 +967,7 @@ fn a_head_over_independent_embeddings_does_all_that_can_be_done() {
     );
     assert_eq!(found["files"]["margin"], Value::Null);
     assert!(!at.join("none.npy").exists());
-    assert!(text(at, &same).contains("no, as a certificate proves"));
+    assert!(text(at, &same).contains("do, as a certificate proves"));
 }
 
 #[test]
@@ -1035,16 +1043,18 @@ fn a_trained_model_is_held_against_the_prediction() {
     let of = |claim: &str| verdicts.iter().find(|v| v["claim"] == claim).unwrap();
     assert_eq!(of("context-gram")["verdict"], "visible");
     let readings = found["readings"].as_array().unwrap();
-    let proxy = readings
-        .iter()
-        .find(|r| r["claim"] == "logits-proxy")
-        .unwrap();
+    let proxy = readings.iter().find(|r| r["claim"] == "logits").unwrap();
     assert!(number(&proxy["value"]) > 0.9, "{proxy}");
     let exact = json(at, &[&compare[..], &["--exact"]].concat());
     assert_eq!(exact["prediction"], "max-margin");
     assert!(number(&exact["relative_gap"]) <= 1e-7);
     let told = text(at, &compare);
-    for line in ["nats", "- logits point along", "logits proxy", "visible"] {
+    for line in [
+        "nats",
+        "- logits point in the",
+        "concept strengths",
+        "visible",
+    ] {
         assert!(told.contains(line), "{told}");
     }
 

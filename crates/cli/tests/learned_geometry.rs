@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::{fail, folder_with, lawvere, succeed};
-use lawvere::arrays::{MatrixFile, write_dense};
-use lawvere::core::RowMatrix;
+use lawvere::arrays::{MatrixFile, write_columns, write_dense};
+use lawvere::core::{RowMatrix, SparseRows};
 use lawvere::geometry::{ContextLaws, PathOptions, Penalties, Vocabulary, path};
 use lawvere::observation::Observation;
 use serde_json::Value;
@@ -316,6 +316,24 @@ fn questions_without_an_answer_are_refused() {
     };
     fail(at, &of("hole.npy"), 1, &["hole.npy", "context 1"], &left);
     fail(at, &of("none.npy"), 1, &["none.npy"], &left);
+    let same = ["--out-words", "U.npy", "--out-contexts", "./U.npy"];
+    fail(at, &with(&same), 2, &["U.npy", "another name"], &left);
+    let wide = SparseRows::from_parts(
+        200_000,
+        (0..=200_000).collect(),
+        (0..200_000).collect(),
+        vec![1.0; 200_000],
+    );
+    write_columns(&at.join("wide.npz"), "support", &wide.unwrap(), &[]).unwrap();
+    let many = [
+        "geometry",
+        "concepts",
+        "--rank",
+        "150000",
+        "--support",
+        "wide.npz",
+    ];
+    fail(at, &many, 2, &["150000 concepts", "--rank"], &left);
     // Where every token follows every context there are concepts of strength 0, and no training is held
     // against anything.
     let found = json(at, &["geometry", "concepts", "--support", "full.npy"]);

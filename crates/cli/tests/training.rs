@@ -206,6 +206,29 @@ fn measures_along_a_killed_training_are_those_of_a_whole_one() {
     killed_and_taken_up_again(&[&contexts[..], &["--steps", "12000"]].concat(), &files);
 }
 
+#[cfg(unix)]
+#[test]
+fn two_runs_do_not_train_in_one_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let partial = at.join("model.partial");
+    std::fs::create_dir(&partial).unwrap();
+    let held = std::fs::File::open(&partial).unwrap();
+    held.try_lock().unwrap();
+    let args = [
+        "train",
+        "--stories",
+        "300",
+        "--steps",
+        "3",
+        "--out",
+        "model",
+    ];
+    fail(at, &args, 2, &["model.partial", "another run"], &["model"]);
+    drop(held);
+    succeed(at, &args);
+}
+
 fn killed_and_taken_up_again(training: &[&'static str], files: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -4,7 +4,8 @@ use crate::vector::vectorised;
 
 /// Replaces every `u` by `omega(u)`, the solution of `w + log w = u`.
 ///
-/// Within 4 units in the last place of f64; 0 where it is below the smallest normal number, NaN for
+/// The relative error is a few units in the last place for `u >= 0`, and about `|u| 2^-53` below, where
+/// omega is `e^u` and rounding `u` costs as much; 0 where it is below the smallest normal number, NaN for
 /// NaN. Without branches or calls, so that it runs in the machine's widest vectors.
 ///
 /// *Source:* Corless, Jeffrey, *The Wright omega function* (2002); the iteration is that of

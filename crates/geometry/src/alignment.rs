@@ -355,7 +355,7 @@ fn captured(
 }
 
 /// The rows in runs of 16, 16, 32, 64, ..., the widest first; what is left over joins the last.
-fn matched(widths: &[usize]) -> Vec<Vec<usize>> {
+pub(crate) fn matched(widths: &[usize]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..widths.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(widths[i]), i));
     let mut groups: Vec<Vec<usize>> = Vec::new();

@@ -11,14 +11,16 @@ pub enum Claim {
     /// The class-distance normalised variance of contexts with equal supports, a geometric mean over
     /// pairs of supports; ideally 0.
     SupportVariability,
-    /// The cosine of the contexts' centred Gram matrix with the predicted one; ideally 1.
+    /// The cosine of the contexts' centred Gram matrix with the predicted one; ideally 1, or of a prediction
+    /// of leading singular triplets about the square root of the share of the energy they have.
     ContextGram,
-    /// The cosine of the words' centred Gram matrix with the predicted one; ideally 1.
+    /// The cosine of the words' centred Gram matrix with the predicted one; ideally likewise.
     WordGram,
-    /// The cosine of the logits, centred over tokens and contexts, with the proxy `S~`; ideally 1.
-    LogitsProxy,
-    /// The rank correlation of the strengths of the leading concepts in the logits (centred over
-    /// contexts) with their singular values; ideally 1.
+    /// The cosine of the logits, centred over tokens and contexts, with the proxy `S~`, whole, or with an exact
+    /// prediction; ideally 1.
+    Logits,
+    /// The rank correlation of the strengths of the leading concepts in the logits with those in the
+    /// predicted logits, both centred over contexts; ideally 1.
     ConceptStrengths,
     /// The correlation of in-support logits with `L^in`; ideally 1.
     InSupportLogOdds,
@@ -42,7 +44,7 @@ impl Claim {
         Self::SupportVariability,
         Self::ContextGram,
         Self::WordGram,
-        Self::LogitsProxy,
+        Self::Logits,
         Self::ConceptStrengths,
         Self::InSupportLogOdds,
         Self::WithinClassVariability,
@@ -63,9 +65,9 @@ impl Claim {
             }
             Self::ContextGram => "inner products of contexts are those of the predicted geometry",
             Self::WordGram => "inner products of words are those of the predicted geometry",
-            Self::LogitsProxy => "logits point along the centred support matrix",
+            Self::Logits => "logits point in the predicted direction",
             Self::ConceptStrengths => {
-                "concepts of larger singular values are stronger in the logits"
+                "concepts that are predicted to be stronger are stronger in the logits"
             }
             Self::InSupportLogOdds => {
                 "among tokens that do follow a context, logits are the corpus's log-odds"
@@ -157,7 +159,7 @@ pub struct Reading {
     pub value: f64,
     /// What is predicted in the limit of training.
     pub ideal: f64,
-    /// States dealt to any contexts (words: to any tokens).
+    /// States dealt to any contexts (words: to tokens that about as many contexts allow).
     pub shuffled: Control,
     /// States dealt to contexts with the same last token; `None` where too few contexts share one.
     pub same_last: Option<Control>,

@@ -5,6 +5,7 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::alignment::matched;
 use crate::claims::{Claim, Control, Reading, Space, Verdict};
 use crate::class_means::groups;
 use crate::collapse::mean_and_deviation;
@@ -142,13 +143,14 @@ pub struct ClaimVerdict {
 }
 
 /// Below this share of contexts that have their last token in common with another, dealing states
-/// among those is no control.
-const LEAST_SHARING: f64 = 0.2;
+/// among those is no control: too many keep their own.
+const LEAST_SHARING: f64 = 0.5;
 
 /// Compares a given model with the geometry that the theory predicts of the corpus it was observed on:
 /// every kept layer as it is and read out through the final norm, each measure beside
 ///
-/// * *dealt states*: the states of contexts dealt to other contexts at random, several times;
+/// * *dealt states*: the states of contexts dealt to other contexts at random, several times (words: dealt
+///   among tokens that about as many contexts allow);
 /// * *the same last token*: the same among contexts with one last token, which leaves all that a last
 ///   token alone can explain;
 /// * *the untrained network*, if an Observation of it is given: the same contexts read by the same
@@ -227,7 +229,11 @@ pub fn compare(
     let (mut loss, mut concepts) = (None, None);
     if let Some(reference) = &side.words {
         let mut rng = StdRng::seed_from_u64(seed);
-        let tokens = permutations(laws.supports.vocabulary(), options.deals, &mut rng);
+        let tokens = within(
+            &matched(&laws.supports.token_widths()),
+            options.deals,
+            &mut rng,
+        );
         let dealt = tokens.iter().map(|o| reference.word_gram(Some(o)).centred);
         let before = control.as_ref().and_then(|side| side.words.as_ref());
         readings.push(Reading::judged(
@@ -363,19 +369,11 @@ impl Deals {
         let shared = groups.iter().filter(|group| group.len() > 1);
         let sharing = shared.map(Vec::len).sum::<usize>() as f64 / last.len() as f64;
         let any = permutations(last.len(), count, &mut rng);
-        let within = (0..count).map(|_| {
-            let mut order: Vec<usize> = (0..last.len()).collect();
-            for group in &groups {
-                let mut rows = group.clone();
-                rows.shuffle(&mut rng);
-                group.iter().zip(rows).for_each(|(&j, row)| order[j] = row);
-            }
-            order
-        });
+        let same_last = (sharing >= LEAST_SHARING).then(|| within(&groups, count, &mut rng));
         Self {
             identity: (0..last.len()).collect(),
             any,
-            same_last: (sharing >= LEAST_SHARING).then(|| within.collect()),
+            same_last,
             sharing,
         }
     }
@@ -389,6 +387,23 @@ fn permutations(n: usize, count: usize, rng: &mut StdRng) -> Vec<Vec<usize>> {
             order
         })
         .collect()
+}
+
+/// Orders that deal only within groups: each member takes the place of the next in a random circle, so
+/// that none keeps its own but those that are alone.
+fn within(groups: &[Vec<usize>], count: usize, rng: &mut StdRng) -> Vec<Vec<usize>> {
+    let n = groups.iter().map(Vec::len).sum();
+    let deal = |_| {
+        let mut order = vec![0; n];
+        for group in groups {
+            let mut rows = group.clone();
+            rows.shuffle(rng);
+            let next = rows.iter().skip(1).chain(rows.first());
+            rows.iter().zip(next).for_each(|(&j, &row)| order[j] = row);
+        }
+        order
+    };
+    (0..count).map(deal).collect()
 }
 
 fn control_of(values: &[f64]) -> Control {

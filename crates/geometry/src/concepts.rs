@@ -1,7 +1,8 @@
+use lawvere_core::RowMatrix;
 use lawvere_core::linalg::{RowCentered, truncated_svd};
-use lawvere_core::{RowMatrix, sum};
 use serde::Serialize;
 
+use crate::prediction::proxy_energy;
 use crate::{GeometryError, Supports};
 
 /// The leading concepts of a support pattern: singular triplets of the centred support matrix
@@ -83,26 +84,16 @@ pub fn concepts(supports: &Supports, rank: usize, seed: u64) -> Result<Concepts,
                 .for_each(|(x, largest)| *x *= largest.signum());
         }
     }
-    let vocabulary = supports.vocabulary() as f64;
-    let mut token_widths = vec![0; supports.vocabulary()];
-    supports
-        .rows
-        .indices()
-        .iter()
-        .for_each(|&v| token_widths[v as usize] += 1);
     let context_widths: Vec<usize> = supports.rows.rows().map(|(s, _)| s.len()).collect();
-    let energy = sum(context_widths
-        .iter()
-        .map(|&s| s as f64 * (1.0 - s as f64 / vocabulary)));
     Ok(Concepts {
         tokens: supports.tokens.clone(),
         singular_values: svd.singular_values,
-        energy,
+        energy: proxy_energy(supports),
         residual: svd.residual,
         converged: svd.converged,
         words,
         contexts,
-        token_widths,
+        token_widths: supports.token_widths(),
         context_widths,
     })
 }

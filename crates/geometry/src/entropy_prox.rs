@@ -107,7 +107,7 @@ impl<'a> CrossEntropy<'a> {
         })
     }
 
-    /// `|P_F(L) - L^in|_F^2` at the last proximal point.
+    /// `|P_F(L) - L^in|_F` at the last proximal point.
     pub fn finite_distance(&self) -> f64 {
         let counts = &self.reduction.token_count;
         let column = |j: usize| {

@@ -124,7 +124,7 @@ impl Equations<'_> {
         let mut step = out.weights.clone();
         let mut energy = f64::INFINITY;
         loop {
-            // The recurrence drifts; what is told is of the weights themselves.
+            // The recurrence drifts: every so often what is left is that of the weights themselves.
             if out.iterations.is_multiple_of(50) {
                 let reached = self.logits(&out.weights);
                 rest.iter_mut()

@@ -78,6 +78,13 @@ impl<'a> ContextReference<'a> {
         }
     }
 
+    /// The strengths `u_k^T L v_k` of the predicted logits themselves, centred over contexts.
+    pub fn centred_strengths(&self) -> Vec<f64> {
+        let m = self.prediction.contexts.nrows() as f64;
+        let values = self.prediction.singular_values.iter().zip(&self.sums);
+        values.map(|(v, s)| v * (1.0 - s * s / m)).collect()
+    }
+
     /// `V^T H` where row `order[j]` of the states is dealt to context j.
     pub fn project(&self, states: &Centred, order: &[usize]) -> Projected {
         let (k, columns) = (self.prediction.rank(), states.rows.ncols());
@@ -330,11 +337,9 @@ fn centred_on_supports(laws: &ContextLaws, mut values: Vec<f64>) -> Vec<f64> {
 /// `m |s|^2` for the mean s of the columns of `S~`.
 fn mean_column_energy(laws: &ContextLaws) -> f64 {
     let supports = &laws.supports;
-    let mut widths = vec![0usize; supports.vocabulary()];
-    let all = supports.rows.indices();
-    all.iter().for_each(|&v| widths[v as usize] += 1);
+    let widths = supports.token_widths();
     let squares = sum(widths.iter().map(|&w| (w as f64).powi(2)));
-    let total = all.len() as f64;
+    let total = supports.rows.nnz() as f64;
     (squares - total * total / widths.len() as f64) / supports.contexts() as f64
 }
 

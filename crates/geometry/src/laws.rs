@@ -26,7 +26,7 @@ impl ContextLaws {
     ///
     /// # Errors
     /// What [`Supports::from_rows`] refuses; probabilities that are not positive, weights that are
-    /// negative, or sums further than 1e-9 from 1; another number of weights than of contexts.
+    /// not positive, or sums further than 1e-9 from 1; another number of weights than of contexts.
     pub fn new(laws: SparseRows<f64>, weights: Vec<f64>) -> Result<Self, GeometryError> {
         let supports = Supports::from_rows(laws.map(|_, _| 1.0))?;
         Self::with(supports, laws, weights)

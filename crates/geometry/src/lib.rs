@@ -4,7 +4,8 @@
 //! and context embeddings towards. This crate measures the pattern of supports, its spectrum, and
 //! whether a model's states and logits have taken the shape.
 //!
-//! Every function takes an [`Observation`] of kind *contexts*.
+//! Predictions are made from [`Supports`] or [`ContextLaws`], which come from matrices or from an
+//! [`Observation`] of kind *contexts*; a model is held against them as an Observation.
 //!
 //! *Source:* Zhao, Behnia, Vakilian, Thrampoulidis, *Implicit Geometry of Next-token Prediction*
 //! (arXiv 2408.15417); Thrampoulidis (arXiv 2402.18551); on concepts, arXiv 2505.08348.

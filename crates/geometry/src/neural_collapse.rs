@@ -59,7 +59,8 @@ pub struct NeuralCollapse {
     /// NC1: `(s_c^2 + s_c'^2) / (2 |m_c - m_c'|^2)` over pairs, the class-distance normalised variance;
     /// towards 0. s^2 is the mean squared distance of a class's states to their mean.
     pub cdnv: Option<Spread>,
-    /// The geometric mean of the same, which a few pairs of near classes do not decide.
+    /// The geometric mean of the same, which a few pairs of near classes do not decide; below 1e-6 a pair
+    /// counts as 1e-6, so that a few collapsed ones do not decide it either.
     pub typical_cdnv: Option<f64>,
     /// The same divided by the squared distance once more, as in the published measurements; it is not
     /// free of scale.
@@ -371,15 +372,7 @@ fn pairs_of(
 
 /// The geometric mean of the normalised variances.
 fn typical(pairs: &PairMoments) -> Option<f64> {
-    if pairs.cdnv.count == 0 {
-        return None;
-    }
-    let collapsed = pairs.log_cdnv.count < pairs.cdnv.count;
-    Some(if collapsed {
-        0.0
-    } else {
-        pairs.log_cdnv.mean().exp()
-    })
+    (pairs.log_cdnv.count > 0).then(|| pairs.log_cdnv.mean().exp())
 }
 
 fn mean(rows: &RowMatrix<f64>) -> Vec<f64> {

@@ -27,6 +27,8 @@ pub(crate) struct PairMoments {
 /// Squared distances below this share of the squared norms are rounding: f32 states that differ at all
 /// lie further apart.
 const COINCIDE: f64 = 1e-20;
+/// A normalised variance below this counts as this in geometric means.
+const COLLAPSED: f64 = 1e-6;
 /// Below this share a squared distance taken from inner products has lost too many digits.
 const CANCELLED: f64 = 1e-4;
 const ROWS: usize = 256;
@@ -96,9 +98,7 @@ impl PairRow {
             let cdnv = variance / distance;
             self.cdnv.push(cdnv);
             self.cdnv_squared.push(cdnv / distance);
-            if cdnv > 0.0 {
-                self.log_cdnv.push(cdnv.ln());
-            }
+            self.log_cdnv.push(cdnv.max(COLLAPSED).ln());
         }
         let norms = (a * b).sqrt();
         // A class at the centre of all has no direction.

@@ -55,7 +55,8 @@ pub struct Attempt {
     pub start: Start,
     /// Whether it came to allowed logits.
     pub feasible: bool,
-    /// Their nuclear norm.
+    /// `(|W|_F^2 + |H|_F^2) / 2`, at least the nuclear norm of their logits; the same where the factors are
+    /// balanced, as at a minimum.
     pub value: Option<f64>,
     /// As [`RankLimited::violation`].
     pub violation: f64,
@@ -75,7 +76,8 @@ pub struct RankLimited {
     pub dimension: usize,
     /// Whether a start came to allowed logits.
     pub feasible: bool,
-    /// `(|W|_F^2 + |H|_F^2) / 2`, which is the nuclear norm of the logits, of the best allowed ones found.
+    /// `(|W|_F^2 + |H|_F^2) / 2`, of the best allowed ones found: at a minimum the nuclear norm
+    /// of their logits, else more.
     pub value: Option<f64>,
     /// How far the best logits are from allowed, once scaled for it: the larger of what logits of one
     /// support differ by and of what the smallest margin lacks of 1. 1 says that some token off a support
@@ -137,7 +139,7 @@ pub struct RankLimitedProgress {
 /// minima and convergence in low-rank semidefinite programming* (2005).
 ///
 /// # Errors
-/// d of 0, options out of range; what [`max_margin`] refuses.
+/// d of 0 or above V and m, options out of range; what [`max_margin`] refuses.
 pub fn rank_limited(
     supports: &Supports,
     dimension: usize,
@@ -145,7 +147,7 @@ pub fn rank_limited(
     on_progress: &mut dyn FnMut(RankLimitedProgress),
 ) -> Result<RankLimited, GeometryError> {
     let start = Instant::now();
-    check(dimension, options)?;
+    check(supports, dimension, options)?;
     let convex = max_margin(supports, &options.convex, &mut |_| {})?;
     let reduction = Reduction::new(supports, options.convex.size_limit)?;
     let (r, c) = (reduction.tokens(), reduction.contexts());
@@ -228,10 +230,22 @@ pub fn rank_limited(
     })
 }
 
-fn check(dimension: usize, options: &RankLimitedOptions) -> Result<(), GeometryError> {
+fn check(
+    supports: &Supports,
+    dimension: usize,
+    options: &RankLimitedOptions,
+) -> Result<(), GeometryError> {
     let problem = |what, problem| Err(GeometryError::Argument { what, problem });
     if dimension == 0 {
         return problem("dimension", "it is 0; factors have at least one".into());
+    }
+    // In small matrices a few columns of zeros do no harm.
+    let most = supports.vocabulary().max(supports.contexts()).max(4096);
+    if dimension > most {
+        return problem(
+            "dimension",
+            format!("it is {dimension}; at most {most} is taken here, as more limits nothing"),
+        );
     }
     if !(options.tolerance > 0.0 && options.tolerance < 1.0) {
         let found = options.tolerance;

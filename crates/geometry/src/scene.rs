@@ -21,6 +21,8 @@ pub(crate) struct Scene<'a> {
     supports: Collapse<'a>,
     /// Whether some support has two tokens, without which there are no log-odds.
     log_odds: bool,
+    /// Whether logits are held against the prediction itself rather than the whole proxy.
+    exact: bool,
 }
 
 impl<'a> Scene<'a> {
@@ -45,6 +47,7 @@ impl<'a> Scene<'a> {
             tokens: of(Classes::NextTokens)?,
             supports: of(Classes::EqualSupports)?,
             log_odds: laws.laws.rows().any(|(support, _)| support.len() > 1),
+            exact: options.prediction.is_some(),
         })
     }
 
@@ -55,6 +58,8 @@ impl<'a> Scene<'a> {
             Claim::SupportVariability | Claim::WithinClassVariability | Claim::Equiangularity => {
                 0.0
             }
+            // A Gram matrix that is all of the geometry has this cosine with its leading part.
+            Claim::ContextGram | Claim::WordGram => self.contexts.prediction.captured().sqrt(),
             Claim::Uniformity => -0.5 * (2.0 * classes / (classes - 1.0)).ln(),
             _ => 1.0,
         }
@@ -85,10 +90,14 @@ impl<'a> Scene<'a> {
             let logits = head
                 .reference
                 .logits(states, order, &projected, head.energies);
-            let values = &self.contexts.prediction.singular_values;
-            add(Claim::LogitsProxy, Some(logits.proxy.centred));
+            let direction = match self.exact {
+                true => logits.prediction,
+                false => logits.proxy,
+            };
+            add(Claim::Logits, Some(direction.centred));
             let strengths = &logits.centred_strengths;
-            add(Claim::ConceptStrengths, Some(spearman(strengths, values)));
+            let ranks = spearman(strengths, &self.contexts.centred_strengths());
+            add(Claim::ConceptStrengths, Some(ranks));
             let finite = self
                 .log_odds
                 .then(|| head.reference.finite(states, order).correlation);

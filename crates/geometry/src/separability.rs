@@ -14,7 +14,7 @@ use crate::{ContextLaws, GeometryError, check_shape};
 pub enum Answer {
     /// Weights that do it were found.
     Yes,
-    /// A certificate was found that no weights do.
+    /// A certificate was found that no weights up to the norm limit do.
     No,
     /// Neither.
     Undecided,
@@ -37,8 +37,8 @@ pub struct SeparabilityOptions {
     pub tolerance: f64,
     /// Products with the embeddings at most, for each of the two problems.
     pub max_iterations: usize,
-    /// Weights whose norm, times the root mean square norm of the embeddings, would have to be above
-    /// this count as none.
+    /// Weights whose norm, times the root mean square norm of the embeddings, is above this are not looked
+    /// for: where it is proved that there are no others, the answer is no.
     pub norm_limit: f64,
     /// The most logits, distinct tokens times contexts, that are solved for.
     pub size_limit: usize,
@@ -49,7 +49,7 @@ impl Default for SeparabilityOptions {
         Self {
             tolerance: 1e-7,
             max_iterations: 50_000,
-            norm_limit: 1e6,
+            norm_limit: 1e9,
             size_limit: 30_000_000,
         }
     }
@@ -85,6 +85,8 @@ pub struct Separability {
     pub value: Option<f64>,
     /// No W that separates has a smaller norm, whatever `separable` says.
     pub lower_bound: f64,
+    /// The norm up to which weights were looked for: no means none up to it.
+    pub norm_limit: f64,
     /// `(value - lower_bound) / value`; 0 for value 0.
     pub relative_gap: Option<f64>,
     /// `1 / value`: the margin of weights of norm 1. `None` too where every support is full.
@@ -134,6 +136,10 @@ impl Separability {
     }
 }
 
+/// The largest entry of states lies between these, so that squares neither vanish nor overflow.
+const SMALLEST: f64 = 1e-140;
+const LARGEST: f64 = 1e140;
+
 /// The largest violation, relative to the margin or to the log-odds, with which weights count as
 /// meeting their conditions: what rounding leaves.
 const VIOLATION: f64 = 1e-9;
@@ -150,8 +156,8 @@ const VIOLATION: f64 = 1e-9;
 /// margins by the alternating direction method and, where that is slow, the method of multipliers. A
 /// yes comes with weights that do it. Any dual point G (columns summing to 0, at most 0 off the
 /// supports) proves that weights that separate have a norm of at least `<G,S> / |G H|_F`, and if that
-/// bound exceeds the norm limit the answer is no: G then is a Farkas certificate, `G H = 0` with
-/// `<G,S> > 0`, up to rounding. Memory: some ten matrices V' x m, V' the distinct tokens; two products
+/// bound exceeds the norm limit the answer is no; `G H = 0` with `<G,S> > 0`, a Farkas certificate, would
+/// prove it for weights of any norm, but rounding leaves some `G H`. Memory: some ten matrices V' x m, V' the distinct tokens; two products
 /// `V' m rank` an iteration.
 ///
 /// *Source:* Thrampoulidis (arXiv 2402.18551): NTP-compatibility, NTP-separability, and gradient descent's
@@ -211,6 +217,7 @@ pub fn separability(
         separable: answer(&separating),
         value,
         lower_bound,
+        norm_limit: options.norm_limit / scale,
         relative_gap: value.map(|v| match v > 0.0 {
             true => ((v - lower_bound) / v).max(0.0),
             false => 0.0,
@@ -245,6 +252,15 @@ fn check(
         );
     }
     check_shape("states", states, laws.supports.contexts(), states.ncols())?;
+    let largest = states.data().iter().fold(0.0, |a: f64, x| a.max(x.abs()));
+    if largest > 0.0 && !(SMALLEST..=LARGEST).contains(&largest) {
+        return problem(
+            "states",
+            format!(
+                "their largest entry is {largest:e}, whose square is lost in float64; scale them to between {SMALLEST:e} and {LARGEST:e}"
+            ),
+        );
+    }
     if laws.supports.vocabulary() < 2 {
         return problem(
             "the laws",

@@ -180,6 +180,14 @@ impl Supports {
         self.tokens.len()
     }
 
+    /// How many contexts each token follows.
+    pub fn token_widths(&self) -> Vec<usize> {
+        let mut widths = vec![0; self.vocabulary()];
+        let entries = self.rows.indices().iter();
+        entries.for_each(|&v| widths[v as usize] += 1);
+        widths
+    }
+
     /// Whether token `v` may follow `context`.
     pub fn allows(&self, v: usize, context: usize) -> bool {
         self.rows.row(context).0.binary_search(&(v as u32)).is_ok()

@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::{GeometryError, Supports};
 
+/// Where rounding may hide so much of a margin nothing is proved.
+const LOST: f64 = 1e-6;
+
 /// How far a claimed max-margin solution is from what it claims, with what it proves.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Verification {
@@ -18,7 +21,8 @@ pub struct Verification {
     pub margin_violation: f64,
     /// `<G,S>`, divided by the operator norm of G if that is more than 1. `None` without a dual point.
     pub lower_bound: Option<f64>,
-    /// `(value - lower_bound) / value`; 0 for value 0.
+    /// `(value - lower_bound) / value`; 0 for value 0, `None` where that has a positive bound, as logits
+    /// that violate the constraints may have.
     pub relative_gap: Option<f64>,
     /// The operator norm of G; it should be at most 1.
     pub dual_norm: Option<f64>,
@@ -29,8 +33,8 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Constraints count as satisfied within this, relative to the largest entry for the logits' and
-    /// absolute for the dual's, whose entries are at most 1.
+    /// Constraints count as satisfied within this: relative to the margin of 1, and to entries of G, which
+    /// are at most 1.
     pub const TOLERANCE: f64 = 1e-9;
 }
 
@@ -63,10 +67,11 @@ pub fn verify(
         margin = margin.max(1.0 - (low - off));
     }
     let value = sum(singular_values(logits)?);
-    let largest = logits.data().iter().fold(1.0f64, |a, x| a.max(x.abs()));
-    let tolerance = Verification::TOLERANCE * largest;
+    let largest = logits.data().iter().fold(0.0f64, |a, x| a.max(x.abs()));
+    // Differences of large logits have lost as much to rounding.
+    let tolerance = Verification::TOLERANCE + 4.0 * f64::EPSILON * largest;
     let mut out = Verification {
-        valid: equality <= tolerance && margin <= tolerance,
+        valid: equality <= tolerance && margin <= tolerance && tolerance < LOST,
         value,
         equality_violation: equality,
         margin_violation: margin,
@@ -111,10 +116,10 @@ fn add_dual(
     let tolerance = Verification::TOLERANCE;
     out.valid &= norm <= 1.0 + tolerance && column_sum <= tolerance && sign <= tolerance;
     out.lower_bound = Some(lower);
-    out.relative_gap = Some(match out.value > 0.0 {
-        true => (out.value - lower) / out.value,
-        false => 0.0,
-    });
+    out.relative_gap = match out.value > 0.0 {
+        true => Some((out.value - lower) / out.value),
+        false => (lower <= 0.0).then_some(0.0),
+    };
     out.dual_norm = Some(norm);
     out.dual_column_sum = Some(column_sum);
     out.dual_sign_violation = Some(sign);

@@ -114,7 +114,7 @@ const OF_THE_THEORY: [Claim; 5] = [
     Claim::SupportVariability,
     Claim::ContextGram,
     Claim::WordGram,
-    Claim::LogitsProxy,
+    Claim::Logits,
 ];
 
 #[test]
@@ -134,7 +134,7 @@ fn at_the_predicted_geometry_its_predictions_are_visible_and_dealt_states_are_ne
     assert!(collapse.shuffled.mean.abs() < 4.0 * collapse.shuffled.deviation + 0.05);
     assert!(collapse.same_last.unwrap().mean.abs() < 0.2);
     assert!(collapse.untrained.unwrap().abs() < 0.2);
-    let logits = reading(&found, Claim::LogitsProxy);
+    let logits = reading(&found, Claim::Logits);
     assert!(logits.shuffled.mean.abs() < 0.1 && logits.shuffled.deviation > 0.0);
     assert!((found.sharing_last_token - 1.0).abs() < 1e-12);
     assert!(found.notes.is_empty(), "{:?}", found.notes);

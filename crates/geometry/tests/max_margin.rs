@@ -216,6 +216,12 @@ fn a_wrong_solution_is_found_out() {
     logits.data_mut().iter_mut().for_each(|l| *l *= 0.999);
     let check = verify(&supports, &logits, None).unwrap();
     assert!(!check.valid && check.margin_violation > 5e-4);
+    // A constant added to a column hides no violation.
+    let mut high = logits.clone();
+    high.data_mut().iter_mut().for_each(|l| *l += 1e7);
+    assert!(!verify(&supports, &high, None).unwrap().valid);
+    high.data_mut().fill(1e9);
+    assert!(!verify(&supports, &high, None).unwrap().valid);
     let mut dual = solved.dual();
     dual.data_mut()[3] += 1e-3;
     assert!(

@@ -17,7 +17,7 @@ fn short(claim: Claim) -> &'static str {
         Claim::SupportVariability => "equal supports, close together",
         Claim::ContextGram => "Gram matrix of contexts",
         Claim::WordGram => "Gram matrix of words",
-        Claim::LogitsProxy => "logits along S\u{303}",
+        Claim::Logits => "logits along S\u{303}",
         Claim::ConceptStrengths => "order of concepts",
         Claim::InSupportLogOdds => "log-odds in supports",
         Claim::WithinClassVariability => "NC1: equal next tokens, close",

@@ -3,6 +3,7 @@
 
 mod common;
 
+use lawvere_geometry::Verdict;
 use lawvere_report::{Report, render};
 
 fn html(change: impl FnOnce(&mut Report)) -> String {
@@ -37,7 +38,7 @@ fn infinite_numbers_reach_the_json_as_strings() {
 fn every_figure_has_a_table_that_reads_back() {
     let report = common::report();
     let rendered = render(&report).unwrap();
-    assert_eq!(rendered.tables.len(), 15);
+    assert_eq!(rendered.tables.len(), 16);
     for (name, text) in &rendered.tables {
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         let rows = reader
@@ -60,6 +61,8 @@ fn every_figure_has_a_table_that_reads_back() {
         report.metric.comparison.pairs.len()
     );
     assert_eq!(table("collapse.csv").len(), 7);
+    // Eleven predictions in seven layers, and that of words.
+    assert_eq!(table("predictions.csv").len(), 78);
     assert_eq!(table("log-odds-entries.csv").len(), 60_000);
     assert_eq!(table("entropies.csv").len(), 5000);
     assert_eq!(&table("layers.csv")[0][6], "inf");
@@ -78,6 +81,22 @@ fn no_undefined_number_is_shown() {
         .unwrap();
     assert!(!rendered.html[start..end].contains("NaN"));
     assert!(!rendered.json.contains("NaN"));
+}
+
+#[test]
+fn predictions_are_counted_by_their_verdicts_and_left_out_where_there_are_none() {
+    let seen = html(|_| {});
+    assert!(seen.contains("Of 12 predictions of the theory, 4 are visible where the head reads"));
+    assert!(seen.contains("4 explained by shared last tokens; 4 not nearer than those"));
+    let one = html(|r| {
+        let predictions = r.geometry.predictions.as_mut().unwrap();
+        let readings = predictions.readings.iter_mut();
+        readings.for_each(|reading| reading.verdict = Verdict::WithinChance);
+    });
+    assert!(one.contains("Of 12 predictions of the theory, 0 are visible"));
+    assert!(one.contains("12 nearer than states dealt to contexts at random, but within chance"));
+    let none = html(|r| r.geometry.predictions = None);
+    assert!(!none.contains("predictions of the theory"));
 }
 
 #[test]

@@ -38,8 +38,9 @@ pub struct CompareArgs {
     #[arg(long)]
     exact: bool,
     /// With --exact: the most entries, distinct tokens times distinct contexts, that are solved for
-    #[arg(long, default_value_t = MaxMarginOptions::default().size_limit, value_parser = positive)]
-    size_limit: usize,
+    /// [default: 30000000]
+    #[arg(long, value_parser = positive, requires = "exact")]
+    size_limit: Option<usize>,
     /// How many times states are dealt to contexts for each control
     #[arg(long, default_value_t = CompareOptions::default().deals, value_parser = two)]
     deals: usize,
@@ -51,6 +52,7 @@ pub struct CompareArgs {
 fn two(text: &str) -> Result<usize, String> {
     match positive(text)? {
         1 => Err("it must be at least 2, to have a deviation".into()),
+        number if number > 10_000 => Err("it must be at most 10000".into()),
         number => Ok(number),
     }
 }
@@ -58,13 +60,14 @@ fn two(text: &str) -> Result<usize, String> {
 impl CompareArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
+        let limit = MaxMarginOptions::default().size_limit;
         let options = ContrastOptions {
             observation: self.observation.clone(),
             untrained: self.untrained.clone(),
             vocabulary: Vocabulary::from(self.vocabulary),
             rank: self.rank,
             exact: self.exact.then(|| MaxMarginOptions {
-                size_limit: self.size_limit,
+                size_limit: self.size_limit.unwrap_or(limit),
                 ..MaxMarginOptions::default()
             }),
             deals: self.deals,

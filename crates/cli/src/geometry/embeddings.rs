@@ -37,12 +37,24 @@ pub struct SeparabilityArgs {
     /// The most entries, distinct tokens times contexts, that are solved for
     #[arg(long, default_value_t = SeparabilityOptions::default().size_limit, value_parser = positive)]
     size_limit: usize,
+    /// Weights of a larger norm, times the typical (root mean square) norm of the embeddings, are not looked
+    /// for
+    #[arg(long, default_value_t = SeparabilityOptions::default().norm_limit, value_parser = norm)]
+    norm_limit: f64,
     /// Write W^mm, tokens x dimensions: .npy or .safetensors
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Write W^in, tokens x dimensions, likewise
     #[arg(long, value_name = "FILE")]
     finite: Option<PathBuf>,
+}
+
+fn norm(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 1e15 => Ok(number),
+        Ok(_) => Err("it must be more than 0 and at most 1e15".into()),
+        Err(_) => Err("it must be a number".into()),
+    }
 }
 
 impl SeparabilityArgs {
@@ -52,7 +64,7 @@ impl SeparabilityArgs {
             tolerance: self.tol,
             max_iterations: self.max_iterations,
             size_limit: self.size_limit,
-            ..SeparabilityOptions::default()
+            norm_limit: self.norm_limit,
         };
         let states = match &self.states {
             Some(path) => StateSource::Matrix(path.clone()),
@@ -108,7 +120,14 @@ fn figures(s: &Separability) -> Vec<(&'static str, String)> {
         ("norm |W^in|_F", format!("{:.6}", s.finite_norm)),
         (
             "separates supports",
-            answer(s.separable, "yes", "no, as a certificate proves"),
+            answer(
+                s.separable,
+                "yes",
+                &format!(
+                    "no weights of norm up to {:.1e} do, as a certificate proves",
+                    s.norm_limit
+                ),
+            ),
         ),
     ];
     if let (Some(value), Some(gap)) = (s.value, s.relative_gap) {

@@ -92,13 +92,13 @@ pub struct ExperimentArgs {
     #[arg(long, default_value_t = 4, value_parser = positive)]
     blocks: usize,
     /// AdamW's learning rate of networks; that of the ufm is ten times as much
-    #[arg(long, default_value_t = 0.001)]
+    #[arg(long, default_value_t = 0.001, value_parser = rate, allow_negative_numbers = true)]
     learning_rate: f64,
     /// Factor of |weights|^2 / 2 in the loss
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = penalty, allow_negative_numbers = true)]
     ridge: f64,
     /// Points of the regularisation path, from lambda_max down
-    #[arg(long, default_value_t = 17, value_parser = clap::value_parser!(u64).range(2..))]
+    #[arg(long, default_value_t = 17, value_parser = clap::value_parser!(u64).range(2..=10_000))]
     points: u64,
     /// The smallest penalty of the path, as a fraction of lambda_max
     #[arg(long, default_value_t = 1e-8)]
@@ -109,6 +109,22 @@ pub struct ExperimentArgs {
     /// The folder to fill: report.html, report.json, data/
     #[arg(long, value_name = "FOLDER", default_value = "geometry")]
     out: PathBuf,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 1e3 => Ok(number),
+        Ok(_) => Err("it must be more than 0 and at most 1000".into()),
+        Err(_) => Err("it must be a number".into()),
+    }
+}
+
+fn penalty(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1e3).contains(&number) => Ok(number),
+        Ok(_) => Err("it must be from 0 to 1000".into()),
+        Err(_) => Err("it must be a number".into()),
+    }
 }
 
 const HEADS: usize = 4;

@@ -137,16 +137,18 @@ impl VerifyArgs {
                 format!("short of it by {:.2e} at most", v.margin_violation.max(0.0)),
             ),
         ];
-        if let (Some(bound), Some(gap), Some(norm), Some(sum), Some(sign)) = (
+        if let (Some(bound), Some(norm), Some(sum), Some(sign)) = (
             v.lower_bound,
-            v.relative_gap,
             v.dual_norm,
             v.dual_column_sum,
             v.dual_sign_violation,
         ) {
+            let gap = v
+                .relative_gap
+                .map_or("-".into(), |gap| format!("{gap:.2e}"));
             rows.extend([
                 ("proved lower bound", format!("{bound:.9}")),
-                ("relative gap", format!("{gap:.2e}")),
+                ("relative gap", gap),
                 (
                     "dual certificate",
                     format!(

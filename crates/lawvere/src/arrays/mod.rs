@@ -10,7 +10,7 @@ mod tests;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lawvere_core::{RowMatrix, SparseRows};
 use lawvere_token::disk::{parent, write_file};
@@ -227,6 +227,35 @@ pub fn check_matrix_destination(path: &Path, sparse: bool) -> Result<(), RunErro
     Ok(())
 }
 
+/// [`check_matrix_destination`] of several places, which are neither one another nor a file that is read.
+///
+/// # Errors
+/// Those.
+pub(crate) fn check_matrix_destinations(
+    places: &[&Option<PathBuf>],
+    inputs: &[&Path],
+    sparse: bool,
+) -> Result<(), RunError> {
+    // A file that is not there yet has no name but that in its folder.
+    let whole = |path: &Path| -> Option<PathBuf> {
+        let folder = parent(path).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    let mut taken: Vec<PathBuf> = inputs.iter().filter_map(|path| whole(path)).collect();
+    for path in places.iter().copied().flatten() {
+        check_matrix_destination(path, sparse)?;
+        let Some(name) = whole(path) else { continue };
+        if taken.contains(&name) {
+            return Err(RunError::Usage(format!(
+                "{}: it is read, or written as another result too; choose another name",
+                path.display()
+            )));
+        }
+        taken.push(name);
+    }
+    Ok(())
+}
+
 /// Writes a dense matrix as .npy, or as the tensor `name` of a .safetensors; beside and renamed.
 ///
 /// # Errors
@@ -309,7 +338,7 @@ pub(crate) fn room(bytes: u64) -> Result<(), String> {
     match (bytes > LITTLE).then(available).flatten() {
         None => Ok(()),
         Some(available) => Err(format!(
-            "it needs {:.1} GB of memory, and {:.1} GB are available; keep it sparse (scipy.sparse.save_npz)",
+            "it needs {:.1} GB of memory, and {:.1} GB are available",
             bytes as f64 / 1e9,
             available as f64 / 1e9
         )),
@@ -323,7 +352,8 @@ fn dense(header: &Header, bytes: &[u8]) -> Result<MatrixFile, String> {
     let wide = (nrows as u64)
         .saturating_mul(ncols as u64)
         .saturating_mul(8);
-    room(if header.fortran { 2 * wide } else { wide })?;
+    room(if header.fortran { 2 * wide } else { wide })
+        .map_err(|what| what + "; keep it sparse (scipy.sparse.save_npz)")?;
     let values = numbers.floats();
     let shaped = |nrows, ncols| RowMatrix::from_vec(values, nrows, ncols);
     let matrix = match header.fortran {

@@ -98,7 +98,7 @@ impl Contexts {
 
     pub fn facts(&self) -> PatternFacts {
         let supports = &self.laws.supports;
-        let widths = self.widths();
+        let widths = self.laws.supports.token_widths();
         let entries = supports.rows.nnz();
         PatternFacts {
             contexts: supports.contexts(),
@@ -114,16 +114,9 @@ impl Contexts {
     }
 
     /// How many contexts each token follows.
-    fn widths(&self) -> Vec<usize> {
-        let mut widths = vec![0; self.laws.supports.vocabulary()];
-        let all = self.laws.supports.rows.indices();
-        all.iter().for_each(|&v| widths[v as usize] += 1);
-        widths
-    }
-
     /// Tokens that follow some context, the most widely supported first.
     pub fn token_order(&self) -> Vec<usize> {
-        let widths = self.widths();
+        let widths = self.laws.supports.token_widths();
         let mut order: Vec<usize> = (0..widths.len()).filter(|&v| widths[v] > 0).collect();
         order.sort_by_key(|&v| (Reverse(widths[v]), v));
         order

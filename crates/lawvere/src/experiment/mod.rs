@@ -21,7 +21,7 @@ use rand::seq::SliceRandom;
 
 use crate::cost::peak_memory;
 use crate::report::{check_files, write_files};
-use crate::train::{ALL_CONTEXTS, NetworkChoice, Source, describe};
+use crate::train::{ALL_CONTEXTS, NetworkChoice, Source, check_memory, describe};
 use crate::{Event, RunError};
 use contexts::Contexts;
 use watch::{Target, measured_steps};
@@ -62,7 +62,7 @@ pub struct ExperimentOptions {
     pub command: String,
 }
 
-/// Contexts of pictures of m x m matrices are thinned to so many.
+/// Leading concepts that are named.
 const CONCEPTS: usize = 8;
 
 /// Predicts the geometry of a corpus's contexts (max-margin logits with a certificate, finite part,
@@ -80,6 +80,9 @@ pub fn experiment(
     check_files(out, "lawvere-implicit-geometry/")?;
     let contexts = Contexts::read(options, on_event)?;
     let laws = &contexts.laws;
+    for plan in &options.networks {
+        check_plan(plan, &contexts)?;
+    }
     on_event(Event::Part(format!(
         "solving for the max-margin logits of {} tokens and {} contexts",
         laws.supports.vocabulary(),
@@ -132,6 +135,24 @@ pub fn experiment(
     Ok(report)
 }
 
+/// Refuses what cannot be trained before anything is solved.
+fn check_plan(plan: &NetworkPlan, contexts: &Contexts) -> Result<(), RunError> {
+    let task = task(contexts);
+    let architecture = plan
+        .network
+        .architecture(contexts.laws.supports.vocabulary(), &task)?;
+    Trainer::check(&architecture, &plan.training, &task)?;
+    check_memory(&plan.network, &architecture, &plan.training, &task)?;
+    Ok(())
+}
+
+fn task(contexts: &Contexts) -> Task {
+    Task::Contexts {
+        labels: contexts.labels.clone(),
+        batch: None,
+    }
+}
+
 fn run(
     plan: &NetworkPlan,
     contexts: &Contexts,
@@ -139,10 +160,7 @@ fn run(
     seed: u64,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<NetworkRun, RunError> {
-    let task = Task::Contexts {
-        labels: contexts.labels.clone(),
-        batch: None,
-    };
+    let task = task(contexts);
     let outcomes = contexts.laws.supports.vocabulary();
     let architecture = plan.network.architecture(outcomes, &task)?;
     let mut trainer = Trainer::new(architecture, plan.training, task)?;

@@ -8,7 +8,8 @@ use lawvere_observe::Observation;
 use serde::Serialize;
 
 use super::source::{Given, Origin, SupportSource};
-use crate::arrays::{check_matrix_destination, write_dense};
+use crate::arrays::{check_matrix_destinations, write_dense};
+use crate::cost::available_memory;
 use crate::{Event, RunError};
 
 /// What [`name_concepts`] looks for.
@@ -140,17 +141,16 @@ pub struct NamedConcepts {
 /// concepts and orthants; Ng, Jordan, Weiss, *On spectral clustering* (2001), for clusters.
 ///
 /// # Errors
-/// What reading the source, [`concepts`], [`k_means`] or writing meets; more clusters than words or
-/// contexts.
+/// What reading the source, [`concepts`], [`k_means`] or writing meets. More clusters than words or
+/// contexts count as as many.
 pub fn name_concepts(
     source: &SupportSource,
     options: &ConceptOptions,
     files: &ConceptFiles,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<NamedConcepts, RunError> {
-    for path in [&files.words, &files.contexts].into_iter().flatten() {
-        check_matrix_destination(path, false)?;
-    }
+    let both = [&files.words, &files.contexts];
+    check_matrix_destinations(&both, &source.files(), false)?;
     let (supports, observation, origin) = match source {
         SupportSource::Matrix(_) => {
             let Given { what, origin } = source.read(on_event)?;
@@ -169,6 +169,7 @@ pub fn name_concepts(
         supports.vocabulary(),
         supports.contexts()
     )));
+    check_memory(&supports, options)?;
     let named = named(&supports, observation.as_ref(), options, origin.clone());
     let (found, named) = named.map_err(|e| origin.error(e))?;
     if !named.converged {
@@ -185,6 +186,24 @@ pub fn name_concepts(
         write_dense(path, "contexts", &found.contexts)?;
     }
     Ok(named)
+}
+
+/// Refuses what would not fit: the decomposition's basis on the smaller side, and singular vectors of
+/// either side, scaled and for the clusters as well.
+fn check_memory(supports: &Supports, options: &ConceptOptions) -> Result<(), RunError> {
+    let (tokens, contexts) = (supports.vocabulary() as f64, supports.contexts() as f64);
+    let rank = (options.rank as f64).min(tokens).min(contexts);
+    let basis = tokens.min(contexts) * (6.0 * rank + 64.0);
+    let bytes = 8.0 * (basis + (tokens + contexts) * (4.0 * rank + 16.0));
+    match available_memory().filter(|&available| bytes > available as f64) {
+        None => Ok(()),
+        Some(available) => Err(RunError::Usage(format!(
+            "{} concepts of {tokens} tokens x {contexts} contexts need about {:.1} GB of memory, and {:.1} GB are available: take a smaller --rank",
+            options.rank,
+            bytes / 1e9,
+            available as f64 / 1e9
+        ))),
+    }
 }
 
 /// The texts of tokens and contexts; of a matrix its numbers.

@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 
 use lawvere_geometry::{
-    CompareOptions, Comparison, MaxMarginOptions, Prediction, Supports, Vocabulary, compare,
-    max_margin,
+    CompareOptions, Comparison, GeometryError, MaxMarginOptions, Prediction, Supports, Vocabulary,
+    compare, max_margin,
 };
 use serde::Serialize;
 
+use super::solve::check_room;
 use super::source::{ContextPlace, ContextSource, Given, Origin};
 use crate::{Event, RunError};
 
@@ -79,6 +80,11 @@ pub fn contrast(
         on_event(Event::Part("max-margin logits".into()));
         let supports = Supports::over(&observation, options.vocabulary);
         let supports = supports.map_err(|e| origin.error(e))?;
+        check_room(
+            &options.observation,
+            supports.vocabulary(),
+            supports.contexts(),
+        )?;
         let solved = max_margin(&supports, exact, &mut |_| {}).map_err(|e| origin.error(e))?;
         let prediction = Prediction::from_logits(&solved.logits());
         compared.prediction = Some(prediction.map_err(|e| origin.error(e))?);
@@ -93,8 +99,14 @@ pub fn contrast(
         None => (None, None),
     };
     let comparison = compare(&observation, before.as_ref(), &compared, options.seed);
+    let blamed = |error: GeometryError| match (&error, &untrained) {
+        (GeometryError::Argument { what, .. }, Some(other)) if what.contains("untrained") => {
+            other.error(error)
+        }
+        _ => origin.error(error),
+    };
     Ok(Contrast {
-        comparison: comparison.map_err(|e| origin.error(e))?,
+        comparison: comparison.map_err(blamed)?,
         prediction: match options.exact {
             Some(_) => "max-margin",
             None => "proxy",

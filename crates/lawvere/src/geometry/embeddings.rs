@@ -2,13 +2,13 @@ use std::path::{Path, PathBuf};
 
 use lawvere_core::RowMatrix;
 use lawvere_geometry::{
-    ContextLaws, RankLimited, RankLimitedOptions, RankLimitedProgress, Separability,
+    ContextLaws, GeometryError, RankLimited, RankLimitedOptions, RankLimitedProgress, Separability,
     SeparabilityOptions, SeparabilityProgress, rank_limited, separability,
 };
 use serde::Serialize;
 
 use super::source::{ContextPlace, ContextSource, Given, LawSource, Origin, SupportSource};
-use crate::arrays::{MatrixFile, check_matrix_destination, write_dense};
+use crate::arrays::{MatrixFile, check_matrix_destinations, write_dense};
 use crate::{Event, RunError};
 
 /// Whose embeddings [`separate`] takes.
@@ -55,9 +55,11 @@ pub fn separate(
     files: &SeparabilityFiles,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Separated, RunError> {
-    for path in [&files.margin, &files.finite].into_iter().flatten() {
-        check_matrix_destination(path, false)?;
+    let mut inputs = laws.files();
+    if let StateSource::Matrix(path) = states {
+        inputs.push(path);
     }
+    check_matrix_destinations(&[&files.margin, &files.finite], &inputs, false)?;
     let (given, matrix, layer, from) = match states {
         StateSource::Matrix(path) => {
             let given = laws.read(on_event)?;
@@ -100,7 +102,16 @@ pub fn separate(
         });
     };
     let found = separability(&laws, &matrix, options, &mut on_progress);
-    let found = found.map_err(|e| from.as_ref().unwrap_or(&origin).error(e))?;
+    let found = found.map_err(|error| match (&error, &from) {
+        (
+            GeometryError::Argument {
+                what: "the laws", ..
+            },
+            _,
+        )
+        | (_, None) => origin.error(error),
+        (_, Some(states)) => states.error(error),
+    })?;
     if !found.converged {
         on_event(Event::Warning(format!(
             "{} products did not suffice for certificates to {:.1e}; what is told is proved all the same, or undecided",
@@ -189,9 +200,8 @@ pub fn limit_rank(
     files: &FactorFiles,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<LimitedRank, RunError> {
-    for path in [&files.words, &files.contexts].into_iter().flatten() {
-        check_matrix_destination(path, false)?;
-    }
+    let both = [&files.words, &files.contexts];
+    check_matrix_destinations(&both, &source.files(), false)?;
     let Given {
         what: supports,
         origin,

@@ -16,6 +16,8 @@ use crate::{Event, RunError};
 
 const RECORD: &str = "path.json";
 const SCHEMA: &str = "lawvere-path/1";
+const FINITE: &str = "finite.npy";
+const MAX_MARGIN: &str = "max-margin.npy";
 
 /// A regularisation path with what it rests on.
 #[derive(Debug, Clone, Serialize)]
@@ -71,7 +73,11 @@ pub fn solve_path(
                 ..MaxMarginOptions::default()
             };
             let solved = max_margin(&laws.supports, &options, &mut |_| {});
-            Some(solved.map_err(|e| origin.error(e))?)
+            let solved = solved.map_err(|e| origin.error(e))?;
+            // The path is held against them as a whole matrix.
+            let place = origin.paths.first().map_or(Path::new(""), PathBuf::as_path);
+            check_room(place, vocabulary, contexts)?;
+            Some(solved)
         }
     };
     on_event(Event::Part("regularisation path".into()));
@@ -125,9 +131,9 @@ fn write(
     solved: Option<&lens::MaxMargin>,
     folder: &Path,
 ) -> Result<(), RunError> {
-    write_dense(&folder.join("finite.npy"), "logits", &finite_logits(laws))?;
+    write_dense(&folder.join(FINITE), "logits", &finite_logits(laws))?;
     if let Some(solved) = solved {
-        write_dense(&folder.join("max-margin.npy"), "logits", &solved.logits())?;
+        write_dense(&folder.join(MAX_MARGIN), "logits", &solved.logits())?;
     }
     let mut names = Vec::new();
     for point in 0..found.path.points.len() {
@@ -156,16 +162,35 @@ fn check_folder(out: &Path) -> Result<(), RunError> {
     if !out.exists() {
         return Ok(());
     }
-    let Ok(mut entries) = std::fs::read_dir(out) else {
+    let Ok(entries) = std::fs::read_dir(out) else {
         return refused("a file of that name is there; choose the name of a folder");
     };
-    let ours = || {
+    let names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
+    let record = || {
         let text = std::fs::read_to_string(out.join(RECORD)).ok()?;
         let record: serde_json::Value = serde_json::from_str(&text).ok()?;
-        Some(record["schema"] == SCHEMA)
+        (record["schema"] == SCHEMA).then_some(record)
     };
-    match entries.next().is_none() || ours() == Some(true) {
-        true => Ok(()),
-        false => refused("the folder is not empty and holds no path; choose another name"),
+    if names.is_empty() {
+        return Ok(());
+    }
+    let Some(record) = record() else {
+        return refused("the folder is not empty and holds no path; choose another name");
+    };
+    let logits: Vec<&str> = record["logits"]
+        .as_array()
+        .map(|names| names.iter().filter_map(|n| n.as_str()).collect())
+        .unwrap_or_default();
+    let ours = |name: &String| {
+        [RECORD, FINITE, MAX_MARGIN].contains(&name.as_str()) || logits.contains(&name.as_str())
+    };
+    match names.iter().find(|name| !ours(name)) {
+        None => Ok(()),
+        Some(name) => refused(&format!(
+            "the folder holds {name}, which is not part of a path, and is not replaced; choose another name"
+        )),
     }
 }

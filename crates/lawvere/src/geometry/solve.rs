@@ -7,7 +7,7 @@ use lawvere_geometry::{
 use serde::Serialize;
 
 use super::source::{Given, LawSource, Origin, SupportSource};
-use crate::arrays::{MatrixFile, check_matrix_destination, room, write_dense};
+use crate::arrays::{MatrixFile, check_matrix_destinations, room, write_dense};
 use crate::{Event, RunError};
 
 /// Where the matrices of a max-margin solution are written; both are V x m.
@@ -40,9 +40,7 @@ pub fn solve_max_margin(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<SolvedMaxMargin, RunError> {
     let both = [&files.logits, &files.dual];
-    for path in both.into_iter().flatten() {
-        check_matrix_destination(path, false)?;
-    }
+    check_matrix_destinations(&both, &source.files(), false)?;
     let Given {
         what: supports,
         origin,
@@ -117,6 +115,21 @@ pub fn verify_files(
             true => "; it is transposed: save matrix.T",
             false => "",
         };
+        let entries = matrix.data().iter();
+        if let Some(k) = entries
+            .clone()
+            .position(|x| x.is_nan() || x.abs() > LARGEST)
+        {
+            return Err(RunError::Input {
+                path: path.to_owned(),
+                what: format!(
+                    "the entry at row {}, column {} (counted from 0) is {}; entries are at most {LARGEST:e} in absolute value",
+                    k / found.1,
+                    k % found.1,
+                    matrix.data()[k]
+                ),
+            });
+        }
         match found == shape {
             true => Ok(matrix),
             false => Err(RunError::Input {
@@ -140,6 +153,9 @@ pub fn verify_files(
         checked,
     })
 }
+
+/// Squares of larger entries overflow.
+const LARGEST: f64 = 1e140;
 
 /// The finite part L^in in figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -169,9 +185,8 @@ pub fn finite_part_of(
     out: Option<&Path>,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<FinitePart, RunError> {
-    if let Some(path) = out {
-        check_matrix_destination(path, false)?;
-    }
+    let place = out.map(Path::to_path_buf);
+    check_matrix_destinations(&[&place], &source.files(), false)?;
     let Given { what: laws, origin } = source.read(on_event)?;
     let (vocabulary, contexts) = (laws.supports.vocabulary(), laws.supports.contexts());
     let path = origin.paths.first().map_or(Path::new(""), PathBuf::as_path);

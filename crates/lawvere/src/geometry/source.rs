@@ -197,6 +197,14 @@ impl Origin {
 }
 
 impl SupportSource {
+    /// The files of matrices that are read.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Matrix(path) => vec![path],
+            Self::Contexts(_) => Vec::new(),
+        }
+    }
+
     /// The support matrix.
     ///
     /// # Errors
@@ -223,6 +231,17 @@ impl SupportSource {
 }
 
 impl LawSource {
+    /// The files of matrices that are read.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Matrix(path, weights) => std::iter::once(path)
+                .chain(weights)
+                .map(PathBuf::as_path)
+                .collect(),
+            Self::Contexts(_) => Vec::new(),
+        }
+    }
+
     /// The laws and weights.
     ///
     /// # Errors

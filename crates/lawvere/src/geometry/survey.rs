@@ -5,7 +5,7 @@ use lawvere_observe::{Observation, Rows};
 use serde::Serialize;
 
 use super::source::{ContextSource, Given, Origin};
-use crate::arrays::{Extra, ExtraNumbers, check_matrix_destination, write_columns};
+use crate::arrays::{Extra, ExtraNumbers, check_matrix_destinations, write_columns};
 use crate::{Event, RunError};
 
 /// What [`survey`] makes beside its figures.
@@ -54,9 +54,7 @@ pub fn survey(
     options: &SurveyOptions,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Survey, RunError> {
-    for path in [&options.support, &options.laws].into_iter().flatten() {
-        check_matrix_destination(path, true)?;
-    }
+    check_matrix_destinations(&[&options.support, &options.laws], &[], true)?;
     let Given {
         what: observation,
         origin,

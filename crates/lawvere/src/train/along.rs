@@ -136,11 +136,19 @@ impl Watch {
         };
         let line = serde_json::to_string(&point).map_err(|e| io(e.into()))?;
         self.lines.push((step, line));
-        let lines = &self.lines;
-        write_file(&self.path, |file| {
-            lines.iter().try_for_each(|(_, l)| writeln!(file, "{l}"))
+        Ok(())
+    }
+
+    /// Writes what was measured.
+    pub fn save(&self) -> Result<(), RunError> {
+        let lines = || self.lines.iter().map(|(_, line)| line);
+        let written = write_file(&self.path, |file| {
+            lines().try_for_each(|line| writeln!(file, "{line}"))
+        });
+        written.map_err(|source| RunError::Io {
+            path: self.path.clone(),
+            source,
         })
-        .map_err(io)
     }
 
     /// What it was held against; the network as it is in the end is measured, if it has not been.
@@ -150,6 +158,7 @@ impl Watch {
             self.lines.retain(|(other, _)| *other < step);
             self.measure(step, trainer)?;
         }
+        self.save()?;
         Ok(Along {
             prediction: self.kind.into(),
             relative_gap: self.relative_gap,

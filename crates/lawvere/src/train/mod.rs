@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lawvere_lm::train::{Trainer, is_state};
+use lawvere_lm::train::{Architecture, Task, Trainer, Training, is_state};
 use lawvere_observe::Observation;
 use lawvere_token::disk::{partial_folder, publish_folder, resolve, write_file};
 
@@ -67,15 +67,7 @@ pub fn train(
     let architecture = options
         .network
         .architecture(material.end() as usize + 1, &task)?;
-    let needed = Trainer::memory(&architecture, &options.training, &task);
-    if let Some(available) = available_memory().filter(|&a| needed > a as f64) {
-        return Err(RunError::Usage(format!(
-            "training {} needs about {:.1} GB of memory, and {:.1} GB are available: take a smaller network, batch or window",
-            options.network,
-            needed / 1e9,
-            available as f64 / 1e9
-        )));
-    }
+    let needed = check_memory(&options.network, &architecture, &options.training, &task)?;
     let mut trainer = Trainer::new(architecture, options.training, task)?;
     let tokenizer = material.tokenizer.identity().to_owned();
     if let Some(record) = finished(out, trainer.identity(), &tokenizer) {
@@ -93,6 +85,7 @@ pub fn train(
         source,
     };
     std::fs::create_dir_all(&partial).map_err(|e| io(&partial, e))?;
+    let _lock = lock(&partial)?;
     let state = partial.join(STATE);
     if trainer.restore(&state)? {
         let done = trainer.losses().len();
@@ -183,15 +176,71 @@ fn run_steps(
         });
         if saved.elapsed() > pause {
             let writing = Instant::now();
-            trainer.save(state)?;
+            save(trainer, watch.as_deref(), state)?;
             saved = Instant::now();
             pause = SAVE_EVERY.max(20 * writing.elapsed());
         }
     }
     let seconds = start.elapsed().as_secs_f64();
     // Judging and writing come after; an interruption there must not cost the training.
-    trainer.save(state)?;
+    save(trainer, watch.as_deref(), state)?;
     Ok(seconds)
+}
+
+/// The state, and what was measured up to it. A folder with measures alone would not be known as ours, so
+/// the first state comes first; later ones after the measures that they rest on.
+fn save(trainer: &Trainer, watch: Option<&Watch>, state: &Path) -> Result<(), RunError> {
+    let first = !state.exists();
+    if first {
+        trainer.save(state)?;
+    }
+    if let Some(watch) = watch {
+        watch.save()?;
+    }
+    if !first {
+        trainer.save(state)?;
+    }
+    Ok(())
+}
+
+/// Keeps other runs out of a folder as long as it is held.
+fn lock(folder: &Path) -> Result<Option<std::fs::File>, RunError> {
+    if !cfg!(unix) {
+        // Folders cannot be opened to be locked.
+        return Ok(None);
+    }
+    let io = |source| RunError::Io {
+        path: folder.to_owned(),
+        source,
+    };
+    let handle = std::fs::File::open(folder).map_err(io)?;
+    match handle.try_lock() {
+        Ok(()) => Ok(Some(handle)),
+        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::Usage(format!(
+            "{}: another run is training there; wait for it, or choose another place for the model",
+            folder.display()
+        ))),
+        // Not every file system has locks.
+        Err(std::fs::TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// Refuses a network that would not fit.
+pub(crate) fn check_memory(
+    network: &NetworkChoice,
+    architecture: &Architecture,
+    training: &Training,
+    task: &Task,
+) -> Result<f64, RunError> {
+    let needed = Trainer::memory(architecture, training, task);
+    match available_memory().filter(|&a| needed > a as f64) {
+        None => Ok(needed),
+        Some(available) => Err(RunError::Usage(format!(
+            "training {network} needs about {:.1} GB of memory, and {:.1} GB are available: take a smaller network, batch or window",
+            needed / 1e9,
+            available as f64 / 1e9
+        ))),
+    }
 }
 
 /// Refuses a folder that holds anything but a trained model.

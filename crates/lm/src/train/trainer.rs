@@ -119,19 +119,15 @@ impl std::fmt::Debug for Trainer {
 }
 
 impl Trainer {
-    /// A network with its initial weights, drawn from the seed: matrices are normal with variance
-    /// 1/inputs (an LSTM's 1/hidden, 2/inputs before rectified units), divided by twice the number of
-    /// blocks where outputs add up along a residual stream; a head of its own and unconstrained
-    /// features have a tenth of that deviation, so that the first laws are nearly uniform; embeddings
-    /// of LSTMs and perceptrons have deviation 1; biases are 0, norms 1.
+    /// Whether a network can be trained so on a task.
     ///
     /// # Errors
-    /// A shape, a setting or a task that cannot be trained.
-    pub fn new(
-        architecture: Architecture,
-        training: Training,
-        task: Task,
-    ) -> Result<Self, LmError> {
+    /// What cannot be, in words.
+    pub fn check(
+        architecture: &Architecture,
+        training: &Training,
+        task: &Task,
+    ) -> Result<(), LmError> {
         let features = matches!(architecture, Architecture::Features(_));
         if let Some(problem) = architecture.untrainable().or(training.problem()) {
             return Err(LmError::Training(problem));
@@ -139,7 +135,7 @@ impl Trainer {
         if let Some(error) = task.problem(architecture.vocab_size(), features) {
             return Err(error);
         }
-        match (&architecture, &task) {
+        match (architecture, task) {
             (Architecture::Decoder(c), Task::Text { window, .. }) if *window > c.context_length => {
                 return Err(LmError::Training(format!(
                     "windows of {window} tokens are longer than the decoder's context of {}",
@@ -157,6 +153,23 @@ impl Trainer {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// A network with its initial weights, drawn from the seed: matrices are normal with variance
+    /// 1/inputs (an LSTM's 1/hidden, 2/inputs before rectified units), divided by twice the number of
+    /// blocks where outputs add up along a residual stream; a head of its own and unconstrained
+    /// features have a tenth of that deviation, so that the first laws are nearly uniform; embeddings
+    /// of LSTMs and perceptrons have deviation 1; biases are 0, norms 1.
+    ///
+    /// # Errors
+    /// A shape, a setting or a task that cannot be trained.
+    pub fn new(
+        architecture: Architecture,
+        training: Training,
+        task: Task,
+    ) -> Result<Self, LmError> {
+        Self::check(&architecture, &training, &task)?;
         let moments = training.optimizer.moments();
         let learner = Learner::new(architecture.network(), moments, training.seed);
         Ok(Self {
