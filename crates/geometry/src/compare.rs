@@ -239,7 +239,10 @@ pub fn compare(
         readings.push(Reading::judged(
             Claim::WordGram,
             None,
-            (reference.word_gram(None).centred, 1.0),
+            (
+                reference.word_gram(None).centred,
+                scene.ideal(Claim::WordGram),
+            ),
             control_of(&dealt.collect::<Vec<f64>>()),
             None,
             before.map(|reference| reference.word_gram(None).centred),

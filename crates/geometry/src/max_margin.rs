@@ -194,6 +194,12 @@ fn check(supports: &Supports, options: &MaxMarginOptions) -> Result<(), Geometry
             ),
         });
     }
+    if options.max_iterations == 0 {
+        return Err(GeometryError::Argument {
+            what: "max iterations",
+            problem: "it is 0; the first certificate takes at least one".into(),
+        });
+    }
     Ok(())
 }
 

@@ -143,7 +143,8 @@ const RHO_CHANGES: usize = 10;
 /// Each point minimises `CE(L) / lambda + |L|_*` by the alternating direction method of multipliers
 /// with exact proximal steps, from the point before, until an exact duality gap is small. Contexts
 /// are merged where law and weight agree. Cost: as an iteration of
-/// [`max_margin`](crate::max_margin()), and some ten evaluations of omega an entry.
+/// [`max_margin`](crate::max_margin()), and some ten evaluations of omega an entry. Memory: the reduced logits
+/// of every point, and with `max_margin` one matrix V x m.
 ///
 /// *Source:* arXiv 2408.15417, section 4 (regularisation path); `|W|^2 + |H|^2 = 2 |L|_*` at best:
 /// Srebro, Rennie, Jaakkola, *Maximum-margin matrix factorization* (2004).

@@ -208,6 +208,40 @@ fn what_is_no_support_matrix_is_refused() {
 }
 
 #[test]
+fn a_problem_that_reuses_eigenvectors_is_certified_too_on_any_number_of_threads() {
+    let mut rng = StdRng::seed_from_u64(12);
+    // Some tokens follow many contexts, most a few.
+    let contexts: Vec<Vec<u32>> = (0..520)
+        .map(|_| {
+            let mut support: Vec<u32> = (0..rng.random_range(1..9))
+                .map(|_| (290.0 * rng.random::<f64>().powi(3)) as u32)
+                .collect();
+            support.sort_unstable();
+            support.dedup();
+            support
+        })
+        .collect();
+    let supports = supports(290, &contexts);
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| solve(&supports, 1e-5))
+    };
+    let solved = on(2);
+    assert!(solved.reduced_tokens > 256 && solved.reduced_contexts > 256);
+    assert!(solved.converged && solved.relative_gap <= 1e-5);
+    let check = verify(&supports, &solved.logits(), Some(&solved.dual())).unwrap();
+    assert!(
+        check.valid && check.relative_gap.unwrap() <= 1e-5 + 1e-9,
+        "{check:?}"
+    );
+    let one = on(1);
+    assert_eq!(
+        (one.value, one.lower_bound),
+        (solved.value, solved.lower_bound)
+    );
+}
+
+#[test]
 fn a_wrong_solution_is_found_out() {
     let mut rng = StdRng::seed_from_u64(8);
     let supports = random(&mut rng, 6, 8, 0.4);
