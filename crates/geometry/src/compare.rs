@@ -346,7 +346,8 @@ fn verdicts(readings: &[Reading], last_layer: usize) -> Vec<ClaimVerdict> {
     let judged = |claim: Claim| {
         let of_claim = || readings.iter().filter(move |r| r.claim == claim);
         let last = of_claim().find(|r| r.layer.is_none_or(|layer| layer == last_layer))?;
-        let strongest = of_claim().max_by(|a, b| a.unexplained.total_cmp(&b.unexplained));
+        let left = of_claim().filter(|r| r.unexplained > 0.0);
+        let strongest = left.max_by(|a, b| a.unexplained.total_cmp(&b.unexplained));
         Some(ClaimVerdict {
             claim,
             sentence: last.sentence(),

@@ -52,7 +52,7 @@ pub enum GeometryError {
         value: f64,
     },
     #[error(
-        "the reduced problem has {tokens} distinct tokens x {contexts} distinct contexts, more than {limit} entries, which are not solved exactly: take fewer contexts, raise the limit, or look at the proxy and its concepts, which never form that matrix"
+        "the reduced problem has {tokens} distinct tokens x {contexts} distinct contexts, more than the limit of {limit} entries that are solved exactly: take fewer contexts, or look at the proxy, which never forms that matrix"
     )]
     TooLarge {
         tokens: usize,

@@ -13,6 +13,7 @@
 
 mod active;
 mod alignment;
+mod answer;
 mod claims;
 mod class_means;
 mod collapse;
@@ -55,6 +56,7 @@ pub use alignment::{
     Captured, ConceptAlignment, ConceptStrengths, LayerConcepts, align, align_layers,
     concept_strengths,
 };
+pub use answer::Answer;
 pub use claims::{Claim, Control, DEVIATIONS, LEAST_EFFECT, Reading, Space, Verdict};
 pub use class_means::Classes;
 pub use collapse::{LayerCollapse, collapse};
@@ -70,7 +72,7 @@ pub use growth::{Estimate, Growth, GrowthOptions, GrowthPoint, GrowthUnit, growt
 pub use k_means::{KMeans, KMeansOptions, k_means};
 pub use laws::ContextLaws;
 pub use log_odds::{LogOdds, LogOddsPoint, log_odds};
-pub use max_margin::{MaxMargin, MaxMarginOptions, MaxMarginProgress, ProxyOptimal, max_margin};
+pub use max_margin::{MaxMargin, MaxMarginOptions, MaxMarginProgress, max_margin};
 pub use measures::{GeometryMeasures, logits_cosine, measure};
 pub use neural_collapse::{NeuralCollapse, NeuralCollapseOptions, neural_collapse};
 pub use orthants::{Orthant, orthants};
@@ -79,9 +81,7 @@ pub use prediction::Prediction;
 pub use rank_limited::{
     Attempt, RankLimited, RankLimitedOptions, RankLimitedProgress, Start, rank_limited,
 };
-pub use separability::{
-    Answer, Separability, SeparabilityOptions, SeparabilityProgress, separability,
-};
+pub use separability::{Separability, SeparabilityOptions, SeparabilityProgress, separability};
 pub use spectrum::{Spectrum, spectrum};
 pub use spread::Spread;
 pub use support::{Heatmap, SupportSummary, Supports, Vocabulary};

@@ -5,12 +5,12 @@ use lawvere_core::linalg::{
     LinalgError, matmul, symmetric_eigen, symmetric_eigenvalues, symmetric_product,
 };
 use lawvere_core::{RowMatrix, sum};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::margin::{MarginSet, for_rows};
 use crate::near_filter::{NearFilter, mirror};
 use crate::reduction::Reduction;
-use crate::{GeometryError, Supports};
+use crate::{Answer, GeometryError, Supports};
 
 /// How [`max_margin`] solves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,28 +29,6 @@ impl Default for MaxMarginOptions {
             tolerance: 1e-7,
             max_iterations: 20_000,
             size_limit: 30_000_000,
-        }
-    }
-}
-
-/// Whether the proxy S~ is itself a max-margin solution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyOptimal {
-    /// It is: its singular vectors make a dual certificate.
-    Yes,
-    /// It is not: it has no certificate although one would have to be of this form, or a point of
-    /// smaller nuclear norm was found.
-    No,
-    /// Neither was proved.
-    Undecided,
-}
-
-impl Serialize for ProxyOptimal {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Yes => serializer.serialize_bool(true),
-            Self::No => serializer.serialize_bool(false),
-            Self::Undecided => serializer.serialize_str("undecided"),
         }
     }
 }
@@ -84,8 +62,9 @@ pub struct MaxMargin {
     /// The nuclear norm of the proxy S~ = (I - 11^T/V) S without its full columns, which is feasible
     /// too.
     pub proxy_value: f64,
-    /// Whether the proxy is optimal.
-    pub proxy_optimal: ProxyOptimal,
+    /// Whether the proxy S~ is itself a solution: yes if its singular vectors make a dual certificate; no if one
+    /// would have to be of this form and is not, or a point of smaller nuclear norm was found.
+    pub proxy_optimal: Answer,
     /// V.
     pub vocabulary: usize,
     /// m.
@@ -161,7 +140,7 @@ pub fn max_margin(
         seconds: 0.0,
         rank: 0,
         proxy_value: 0.0,
-        proxy_optimal: ProxyOptimal::Yes,
+        proxy_optimal: Answer::Yes,
         vocabulary: supports.vocabulary(),
         contexts: supports.contexts(),
         reduced_tokens: r,
@@ -227,7 +206,7 @@ fn solve(
         out.dual = u;
     }
     out.rank = proxy.rank;
-    if test == ProxyOptimal::Yes && gap(out) <= options.tolerance {
+    if test == Answer::Yes && gap(out) <= options.tolerance {
         out.relative_gap = gap(out);
         return Ok(());
     }
@@ -273,7 +252,7 @@ fn solve(
     }
     out.proxy_optimal = match test {
         // Equal values prove nothing; a feasible point that is better by more than rounding does.
-        ProxyOptimal::Undecided if out.value < out.proxy_value * (1.0 - 1e-9) => ProxyOptimal::No,
+        Answer::Undecided if out.value < out.proxy_value * (1.0 - 1e-9) => Answer::No,
         test => test,
     };
     Ok(())
@@ -366,16 +345,16 @@ impl Proxy {
 
     /// Optimal if `U V^T` is at most 0 off the supports. The converse holds where the singular
     /// vectors span all that a subgradient may live in: there `U V^T` is the only candidate.
-    fn test(&self, reduction: &Reduction) -> ProxyOptimal {
+    fn test(&self, reduction: &Reduction) -> Answer {
         const SIGN_TOLERANCE: f64 = 1e-9;
         let mut entries = reduction.inside.data().iter().zip(self.polar.data());
         if entries.all(|(inside, &x)| *inside || x <= SIGN_TOLERANCE) {
-            return ProxyOptimal::Yes;
+            return Answer::Yes;
         }
         let only = (reduction.tokens() - 1).min(reduction.contexts());
         match self.rank == only {
-            true => ProxyOptimal::No,
-            false => ProxyOptimal::Undecided,
+            true => Answer::No,
+            false => Answer::Undecided,
         }
     }
 }

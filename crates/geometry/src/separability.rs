@@ -1,34 +1,13 @@
 use std::time::Instant;
 
 use lawvere_core::RowMatrix;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::embedded::{EmbeddedMargins, Embeddings};
 use crate::equations::Equations;
 use crate::least_norm::{LeastNorm, Limits, least_norm, norm};
 use crate::reduction::Reduction;
-use crate::{ContextLaws, GeometryError, check_shape};
-
-/// What was proved; serialises as `true`, `false` or `"undecided"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// Weights that do it were found.
-    Yes,
-    /// A certificate was found that no weights up to the norm limit do.
-    No,
-    /// Neither.
-    Undecided,
-}
-
-impl Serialize for Answer {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Yes => serializer.serialize_bool(true),
-            Self::No => serializer.serialize_bool(false),
-            Self::Undecided => serializer.serialize_str("undecided"),
-        }
-    }
-}
+use crate::{Answer, ContextLaws, GeometryError, check_shape};
 
 /// How [`separability`] solves.
 #[derive(Debug, Clone, Copy, PartialEq)]

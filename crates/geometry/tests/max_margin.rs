@@ -3,7 +3,7 @@
 
 use lawvere_core::{RowMatrix, SparseRows};
 use lawvere_geometry::{
-    GeometryError, MaxMarginOptions, ProxyOptimal, Supports, max_margin, proxy, verify,
+    Answer, GeometryError, MaxMarginOptions, Supports, max_margin, proxy, verify,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -86,7 +86,7 @@ fn when_every_subset_of_one_size_is_a_support_the_proxy_is_the_solution() {
         let sigma = (copies as f64 * binomial(v as usize - 2, k - 1)).sqrt();
         let value = (v - 1) as f64 * sigma;
         assert!((solved.value - value).abs() < 1e-9 * value, "{solved:?}");
-        assert_eq!(solved.proxy_optimal, ProxyOptimal::Yes);
+        assert_eq!(solved.proxy_optimal, Answer::Yes);
         assert_eq!(solved.rank, v as usize - 1);
         assert!(
             solved.singular_values[..v as usize - 1]
@@ -112,22 +112,22 @@ fn a_proxy_can_be_optimal_although_its_certificate_fails() {
     let solved = solve(&supports, 1e-8);
     assert!(solved.converged);
     assert!((solved.value - solved.proxy_value).abs() < 1e-7 * solved.value);
-    assert_eq!(solved.proxy_optimal, ProxyOptimal::Undecided);
+    assert_eq!(solved.proxy_optimal, Answer::Undecided);
 }
 
 #[test]
 fn a_proxy_that_is_beaten_is_told_so() {
     let mut rng = StdRng::seed_from_u64(1);
-    let seen: Vec<ProxyOptimal> = (0..60)
+    let seen: Vec<Answer> = (0..60)
         .map(|_| {
             let supports = random(&mut rng, 9, 14, 0.4);
             let solved = solve(&supports, 1e-7);
             let beaten = solved.value < solved.proxy_value * (1.0 - 1e-6);
-            assert!(!beaten || solved.proxy_optimal == ProxyOptimal::No);
+            assert!(!beaten || solved.proxy_optimal == Answer::No);
             solved.proxy_optimal
         })
         .collect();
-    assert!(seen.contains(&ProxyOptimal::No));
+    assert!(seen.contains(&Answer::No));
 }
 
 #[test]

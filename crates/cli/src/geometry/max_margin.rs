@@ -4,7 +4,7 @@ use std::time::Instant;
 use clap::Args;
 use lawvere::RunError;
 use lawvere::geometry::{
-    MaxMargin, MaxMarginFiles, MaxMarginOptions, ProxyOptimal, solve_max_margin, verify_files,
+    Answer, MaxMargin, MaxMarginFiles, MaxMarginOptions, solve_max_margin, verify_files,
 };
 use serde_json::json;
 
@@ -66,9 +66,9 @@ impl MaxMarginArgs {
 
 fn figures(s: &MaxMargin) -> Vec<(&'static str, String)> {
     let optimal = match s.proxy_optimal {
-        ProxyOptimal::Yes => "optimal",
-        ProxyOptimal::No => "not optimal",
-        ProxyOptimal::Undecided => "not known to be optimal or not",
+        Answer::Yes => "optimal",
+        Answer::No => "not optimal",
+        Answer::Undecided => "not known to be optimal or not",
     };
     let gap = match s.converged {
         true => format!("{:.2e}", s.relative_gap),

@@ -131,7 +131,7 @@ impl Origin {
             (GeometryError::TooLarge { .. }, Some(path)) => RunError::Input {
                 path: path.clone(),
                 what: format!(
-                    "{error} (--size-limit raises it; `lawvere geometry concepts` takes the proxy)"
+                    "{error} (--size-limit raises the limit; `lawvere geometry concepts` takes the proxy)"
                 ),
             },
             (_, Some(path)) => RunError::Input {

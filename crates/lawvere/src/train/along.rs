@@ -89,6 +89,11 @@ impl Watch {
                 on_event(Event::Warning(format!("no measures: {problem}")));
                 return Ok(None);
             }
+            Err(error @ GeometryError::TooLarge { .. }) => {
+                return Err(RunError::Usage(format!(
+                    "--measures exact: {error} (--measures proxy)"
+                )));
+            }
             Err(error) => return Err(error.into()),
         };
         let path = folder.join(MEASURES);

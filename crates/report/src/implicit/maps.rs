@@ -260,14 +260,14 @@ pub(crate) fn max_margin(report: &ImplicitReport) -> Result<Figure, ReportError>
     let sides = Sides::logits(report);
     let solved = &report.max_margin;
     let proxy = match solved.proxy_optimal {
-        lawvere_geometry::ProxyOptimal::Yes => "The proxy S̃ is the solution.".to_string(),
-        lawvere_geometry::ProxyOptimal::No => format!(
+        lawvere_geometry::Answer::Yes => "The proxy S̃ is the solution.".to_string(),
+        lawvere_geometry::Answer::No => format!(
             "The proxy S̃ is not the solution: its nuclear norm is {}, {} more, and the two directions are {} apart.",
             figure(solved.proxy_value),
             percent(solved.proxy_value - solved.value, solved.value),
             figure(report.proxy_distance)
         ),
-        lawvere_geometry::ProxyOptimal::Undecided => format!(
+        lawvere_geometry::Answer::Undecided => format!(
             "Whether the proxy S̃, of nuclear norm {}, is also a solution is not decided.",
             figure(solved.proxy_value)
         ),
