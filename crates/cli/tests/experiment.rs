@@ -110,11 +110,16 @@ fn sixteen_contexts_are_predicted_and_learned() {
     assert!(
         page.contains("examples/sixteen-contexts.txt") && page.contains("id=\"learned-logits\"")
     );
+    // Headings say what came, whichever way it went.
+    assert!(page.contains("nats, in all 4 networks"));
+    assert!(page.contains("and than by chance, in all 4 networks"));
     let tables = std::fs::read_dir(out.join("data")).unwrap().count();
     assert_eq!(tables, 17);
 
     // The same folder is filled again; one with another's report is not.
     assert!(experiment(&out, &["--kinds", "mlp:2"]).status.success());
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("nats, in 0 of 1 network"));
     let foreign = folder.path().join("foreign");
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("report.html"), "mine").unwrap();

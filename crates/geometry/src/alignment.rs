@@ -49,17 +49,6 @@ pub struct Captured {
     pub any_shuffled: f64,
 }
 
-/// The concepts in the logits of a model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ConceptStrengths {
-    /// `u_k^T L v_k` for every concept k, with L = W H^T, in the logits' own scale (nats); positive where the
-    /// logits have the concept's sign. Grows as a concept is learned; larger singular values first, says
-    /// the theory.
-    pub strengths: Vec<f64>,
-    /// `|L|_F` of the logits centred over tokens, V x m.
-    pub logit_norm: f64,
-}
-
 /// Eigenvalues of a Gram matrix below this share of the largest count as none: a direction a millionth
 /// as long as the longest is what float32 leaves.
 const NOTHING: f64 = 1e-12;
@@ -68,34 +57,13 @@ const BLOCK: usize = 2048;
 /// The fewest tokens among which entries are dealt in the matched control.
 const FEWEST: usize = 16;
 
-/// The strength of every concept in the logits W H^T, from `words` W (V x d, rows as `concepts.tokens`) and
-/// `states` H (m x d), without forming V x m.
-///
-/// Cost: O((V + m) d (d + k)): for training, at every logged step.
-///
-/// *Source:* arXiv 2505.08348, on the order in which concepts are learned.
-///
-/// # Errors
-/// Shapes that do not fit the concepts or each other, NaN or infinite entries.
-pub fn concept_strengths(
-    concepts: &Concepts,
-    words: &RowMatrix<f32>,
-    states: &RowMatrix<f32>,
-) -> Result<ConceptStrengths, GeometryError> {
-    check(concepts, words, states)?;
-    let words = Moments::of(words, true, &concepts.words);
-    let states = Moments::of(states, false, &concepts.contexts);
-    Ok(strengths(&words, &states))
-}
-
-fn strengths(words: &Moments, states: &Moments) -> ConceptStrengths {
+/// `u_k^T L v_k` of every concept k in the logits L = W H^T, and `|L|_F`; nothing V x m is formed.
+fn strengths(words: &Moments, states: &Moments) -> (Vec<f64>, f64) {
     let (d, k) = (words.cross.nrows(), words.cross.ncols());
     let along = |c: usize| sum((0..d).map(|j| words.cross.get(j, c) * states.cross.get(j, c)));
     let squares = words.gram.data().iter().zip(states.gram.data());
-    ConceptStrengths {
-        strengths: (0..k).map(along).collect(),
-        logit_norm: sum(squares.map(|(x, y)| x * y)).max(0.0).sqrt(),
-    }
+    let norm = sum(squares.map(|(x, y)| x * y)).max(0.0).sqrt();
+    ((0..k).map(along).collect(), norm)
 }
 
 /// Every concept in the embeddings and logits of a model: `words` W (V x d, rows as `concepts.tokens`; the
@@ -109,7 +77,7 @@ fn strengths(words: &Moments, states: &Moments) -> ConceptStrengths {
 /// *Source:* arXiv 2505.08348: words and contexts converge to the factors of `S~`.
 ///
 /// # Errors
-/// As [`concept_strengths`].
+/// Shapes that do not fit the concepts or each other, NaN or infinite entries.
 pub fn align(
     concepts: &Concepts,
     words: &RowMatrix<f32>,
@@ -118,10 +86,7 @@ pub fn align(
     check(concepts, words, states)?;
     let word_moments = Moments::of(words, true, &concepts.words);
     let state_moments = Moments::of(states, false, &concepts.contexts);
-    let ConceptStrengths {
-        strengths,
-        logit_norm,
-    } = strengths(&word_moments, &state_moments);
+    let (strengths, logit_norm) = strengths(&word_moments, &state_moments);
     let word_groups = matched(&concepts.token_widths);
     let context_groups = matched(&concepts.context_widths);
     let in_words = captured(words, &word_moments, &concepts.words, &word_groups)?;

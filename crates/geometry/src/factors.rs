@@ -4,6 +4,7 @@ use lawvere_core::RowMatrix;
 use lawvere_core::linalg::matmul;
 
 use crate::active::Margins;
+use crate::least_norm::dot;
 
 /// W and H in weighted coordinates: reduced tokens x d, and reduced contexts x d.
 #[derive(Debug, Clone)]
@@ -77,10 +78,6 @@ fn product(a: &RowMatrix<f64>, b: &RowMatrix<f64>) -> Vec<f64> {
     let mut out = RowMatrix::zeros(a.nrows(), b.nrows());
     matmul(out.view_mut(), a.view(), b.view().transpose());
     out.into_data()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    lawvere_core::vector::vectorised(|| lawvere_core::vector::dot(a, b))
 }
 
 /// What [`least_factors`] came to.

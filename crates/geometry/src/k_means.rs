@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::GeometryError;
+use crate::{Concepts, GeometryError};
 
 /// How [`k_means`] searches.
 #[derive(Debug, Clone, PartialEq)]
@@ -241,6 +241,66 @@ fn squared_norm(x: &[f64]) -> f64 {
 
 fn squared_distance(x: &[f64], y: &[f64]) -> f64 {
     x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
+}
+
+impl Concepts {
+    /// The words (rows of `tokens`) in like directions of all concepts: k-means of their scaled vectors
+    /// brought to length 1; those of length 0 stay 0. More clusters than words count as as many. Groups come
+    /// by their size, members with the lengths of their scaled vectors, the longest (the most typical)
+    /// first.
+    ///
+    /// *Source:* Ng, Jordan, Weiss, *On spectral clustering* (2001).
+    ///
+    /// # Errors
+    /// As [`k_means`].
+    pub fn word_clusters(
+        &self,
+        clusters: usize,
+        options: &KMeansOptions,
+    ) -> Result<Vec<Vec<(usize, f64)>>, GeometryError> {
+        by_direction(&self.word_coordinates(), clusters, options)
+    }
+
+    /// The contexts likewise.
+    ///
+    /// # Errors
+    /// As [`k_means`].
+    pub fn context_clusters(
+        &self,
+        clusters: usize,
+        options: &KMeansOptions,
+    ) -> Result<Vec<Vec<(usize, f64)>>, GeometryError> {
+        by_direction(&self.context_coordinates(), clusters, options)
+    }
+}
+
+fn by_direction(
+    coordinates: &RowMatrix<f64>,
+    clusters: usize,
+    options: &KMeansOptions,
+) -> Result<Vec<Vec<(usize, f64)>>, GeometryError> {
+    let norms: Vec<f64> = coordinates
+        .rows()
+        .map(|row| row.iter().map(|x| x * x).sum::<f64>().sqrt())
+        .collect();
+    let unit = RowMatrix::from_fn(coordinates.nrows(), coordinates.ncols(), |i, k| {
+        if norms[i] > 0.0 {
+            coordinates.get(i, k) / norms[i]
+        } else {
+            0.0
+        }
+    });
+    let clusters = clusters.min(unit.nrows());
+    let found = k_means(&unit, clusters, options)?;
+    let mut groups = vec![Vec::new(); clusters];
+    for (i, &cluster) in found.labels.iter().enumerate() {
+        groups[cluster].push((i, norms[i]));
+    }
+    groups.retain(|group| !group.is_empty());
+    for group in &mut groups {
+        group.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    }
+    Ok(groups)
 }
 
 #[cfg(test)]

@@ -52,10 +52,7 @@ mod spread;
 mod support;
 mod verify;
 
-pub use alignment::{
-    Captured, ConceptAlignment, ConceptStrengths, LayerConcepts, align, align_layers,
-    concept_strengths,
-};
+pub use alignment::{Captured, ConceptAlignment, LayerConcepts, align, align_layers};
 pub use answer::Answer;
 pub use claims::{Claim, Control, DEVIATIONS, LEAST_EFFECT, Reading, Space, Verdict};
 pub use class_means::Classes;

@@ -1,5 +1,5 @@
 use faer::Mat;
-use lawvere_core::linalg::{LinalgError, RowCentered, truncated_svd};
+use lawvere_core::linalg::{LinalgError, RowCentered, matmul, truncated_svd};
 use lawvere_core::{RowMatrix, sum};
 
 use crate::{GeometryError, Supports};
@@ -93,6 +93,26 @@ impl Prediction {
             singular_values,
             energy,
         })
+    }
+
+    /// `U diag(s) U^T`, V x V: the words' Gram matrix, up to scale. O(V^2 k).
+    pub fn word_gram(&self) -> RowMatrix<f64> {
+        self.gram(&self.words)
+    }
+
+    /// `V diag(s) V^T`, m x m: the contexts'. O(m^2 k).
+    pub fn context_gram(&self) -> RowMatrix<f64> {
+        self.gram(&self.contexts)
+    }
+
+    fn gram(&self, vectors: &RowMatrix<f64>) -> RowMatrix<f64> {
+        let n = vectors.nrows();
+        let scaled = RowMatrix::from_fn(n, self.rank(), |i, k| {
+            vectors.get(i, k) * self.singular_values[k].sqrt()
+        });
+        let mut out = RowMatrix::zeros(n, n);
+        matmul(out.view_mut(), scaled.view(), scaled.view().transpose());
+        out
     }
 
     /// Whether the prediction is one for these supports.

@@ -35,7 +35,7 @@ mod truth;
 pub use cost::peak_memory;
 pub use error::RunError;
 pub use event::Event;
-pub use experiment::{ExperimentOptions, NetworkPlan, experiment};
+pub use experiment::{ExperimentOptions, NetworkKind, NetworkPlan, NetworkSizes, experiment};
 pub use forest::{PrefixTexts, prefix_texts};
 pub use index::{IndexOptions, TokenizerChoice, index};
 pub use observe::{ObserveOptions, RowChoice, observe};

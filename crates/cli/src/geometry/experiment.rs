@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use lawvere::lm::train::{Optimizer, Training};
 use lawvere::observation::ContextPlan;
-use lawvere::{ExperimentOptions, NetworkChoice, NetworkPlan, RunError};
+use lawvere::{ExperimentOptions, NetworkKind, NetworkPlan, NetworkSizes, RunError};
 use serde_json::json;
 
 use crate::args::{Global, command_line, positive, pretty};
@@ -16,16 +15,8 @@ use crate::train::SourceArgs;
 /// A network and, after a colon, its number of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kind {
-    network: Network,
+    network: NetworkKind,
     steps: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Network {
-    Ufm,
-    Transformer,
-    Mlp,
-    Lstm,
 }
 
 impl FromStr for Kind {
@@ -36,17 +27,7 @@ impl FromStr for Kind {
             Some((name, steps)) => (name, Some(steps)),
             None => (text, None),
         };
-        let network = match name {
-            "ufm" => Network::Ufm,
-            "transformer" => Network::Transformer,
-            "mlp" => Network::Mlp,
-            "lstm" => Network::Lstm,
-            _ => {
-                return Err(format!(
-                    "`{name}` is none of ufm, transformer, mlp and lstm (with a number of steps: ufm:20000)"
-                ));
-            }
-        };
+        let network = name.parse()?;
         let steps = match steps.map(str::parse::<u64>) {
             None => None,
             Some(Ok(steps)) if steps > 0 => Some(steps),
@@ -127,9 +108,6 @@ fn penalty(text: &str) -> Result<f64, String> {
     }
 }
 
-const HEADS: usize = 4;
-const LAYERS: usize = 2;
-
 impl ExperimentArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let options = ExperimentOptions {
@@ -196,14 +174,16 @@ impl ExperimentArgs {
     }
 
     fn networks(&self, seed: u64) -> Result<Vec<NetworkPlan>, RunError> {
-        let all = [
-            Network::Ufm,
-            Network::Transformer,
-            Network::Mlp,
-            Network::Lstm,
-        ];
+        let sizes = NetworkSizes {
+            width: self.width,
+            blocks: self.blocks,
+            order: self.order,
+            learning_rate: self.learning_rate,
+            ridge: self.ridge,
+            seed,
+        };
         let kinds: Vec<Kind> = match self.kinds.is_empty() {
-            true => all
+            true => NetworkKind::ALL
                 .map(|network| Kind {
                     network,
                     steps: None,
@@ -211,59 +191,7 @@ impl ExperimentArgs {
                 .to_vec(),
             false => self.kinds.clone(),
         };
-        kinds.iter().map(|kind| self.plan(*kind, seed)).collect()
-    }
-
-    fn plan(&self, kind: Kind, seed: u64) -> Result<NetworkPlan, RunError> {
-        let width = self.width;
-        let (name, network, steps, rate) = match kind.network {
-            Network::Ufm => ("UFM", NetworkChoice::Features { width }, 20_000, 10.0),
-            Network::Transformer => {
-                if !width.is_multiple_of(2 * HEADS) {
-                    return Err(RunError::Usage(format!(
-                        "--width {width} cannot be shared by {HEADS} heads: it should be a multiple of {}",
-                        2 * HEADS
-                    )));
-                }
-                let choice = NetworkChoice::Decoder {
-                    layers: self.blocks,
-                    width,
-                    heads: HEADS,
-                    feed_forward: width * 8 / 3,
-                };
-                ("transformer", choice, 1000, 1.0)
-            }
-            Network::Mlp => {
-                let order = self.order;
-                let choice = NetworkChoice::Mlp {
-                    layers: LAYERS,
-                    width,
-                    order,
-                };
-                ("MLP", choice, 1000, 1.0)
-            }
-            Network::Lstm => {
-                let choice = NetworkChoice::Lstm {
-                    layers: LAYERS,
-                    width,
-                };
-                ("LSTM", choice, 1000, 1.0)
-            }
-        };
-        Ok(NetworkPlan {
-            name: name.into(),
-            network,
-            training: Training {
-                steps: kind.steps.unwrap_or(steps),
-                optimizer: Optimizer::ADAMW,
-                learning_rate: self.learning_rate * rate,
-                warmup: 20,
-                final_rate: 0.05,
-                weight_decay: 0.0,
-                ridge: self.ridge,
-                clip: Some(1.0),
-                seed,
-            },
-        })
+        let plan = |kind: &Kind| NetworkPlan::new(kind.network, kind.steps, &sizes);
+        kinds.iter().map(plan).collect()
     }
 }

@@ -2,6 +2,7 @@
 //! of the implicit-geometry paper on any corpus.
 
 mod contexts;
+mod plan;
 pub(crate) mod watch;
 
 use std::path::Path as FilePath;
@@ -12,7 +13,7 @@ use lawvere_geometry::{
     ContextLaws, MaxMargin, MaxMarginOptions, Path, PathOptions, Penalties, Prediction,
     finite_logits, max_margin, path, proxy,
 };
-use lawvere_lm::train::{Task, Trainer, Training};
+use lawvere_lm::train::{Task, Trainer};
 use lawvere_observe::ContextPlan;
 use lawvere_report::{ImplicitProvenance, ImplicitReport, Map, NetworkRun, render_implicit};
 use rand::SeedableRng;
@@ -21,21 +22,11 @@ use rand::seq::SliceRandom;
 
 use crate::cost::peak_memory;
 use crate::report::{check_files, write_files};
-use crate::train::{ALL_CONTEXTS, NetworkChoice, Source, check_memory, describe};
+use crate::train::{ALL_CONTEXTS, Source, check_memory, describe};
 use crate::{Event, RunError};
 use contexts::Contexts;
+pub use plan::{NetworkKind, NetworkPlan, NetworkSizes};
 use watch::{Target, measured_steps};
-
-/// One network of an [`experiment`](fn@experiment).
-#[derive(Debug, Clone, PartialEq)]
-pub struct NetworkPlan {
-    /// A short name.
-    pub name: String,
-    /// Its kind and sizes.
-    pub network: NetworkChoice,
-    /// How it is trained: all contexts a step, soft labels.
-    pub training: Training,
-}
 
 /// What [`experiment`](fn@experiment) does.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,16 +107,17 @@ pub fn experiment(
             total: p.total,
         });
     })?;
+    let prediction = Prediction::from_logits(&solved.logits())?;
     let target = Target {
         laws,
-        prediction: &Prediction::from_logits(&solved.logits())?,
+        prediction: &prediction,
         path: Some(&path),
     };
     let mut networks = Vec::new();
     for plan in &options.networks {
         networks.push(run(plan, &contexts, &target, options.seed, on_event)?);
     }
-    let mut report = predicted(options, &contexts, solved, path)?;
+    let mut report = predicted(options, &contexts, solved, path, &prediction)?;
     report.networks = networks;
     report.provenance.wall_seconds = start.elapsed().as_secs_f64();
     report.provenance.peak_memory = peak_memory();
@@ -251,6 +243,7 @@ fn predicted(
     contexts: &Contexts,
     solved: MaxMargin,
     path: Path,
+    prediction: &Prediction,
 ) -> Result<ImplicitReport, RunError> {
     let laws = &contexts.laws;
     let logits = solved.logits();
@@ -260,7 +253,6 @@ fn predicted(
     let apart = RowMatrix::from_fn(logits.nrows(), logits.ncols(), |v, j| {
         logits.get(v, j) / size - shape.get(v, j) / proxy_size
     });
-    let (words, gram) = grams(&logits)?;
     Ok(ImplicitReport {
         schema: "lawvere-implicit-geometry/1".into(),
         provenance: ImplicitProvenance {
@@ -287,8 +279,8 @@ fn predicted(
         finite: map(&finite),
         max_margin_logits: map(&logits),
         proxy: map(&shape),
-        predicted_words: map(&words),
-        predicted_contexts: map(&gram),
+        predicted_words: map(&prediction.word_gram()),
+        predicted_contexts: map(&prediction.context_gram()),
         concepts: contexts.concepts(CONCEPTS, options.seed)?,
         max_margin: solved,
         path,
@@ -304,23 +296,4 @@ fn dense(laws: &ContextLaws) -> RowMatrix<f64> {
         }
     }
     out
-}
-
-/// `U Sigma U^T` and `V Sigma V^T` of logits `U Sigma V^T`: the Gram matrices they predict.
-fn grams(logits: &RowMatrix<f64>) -> Result<(RowMatrix<f64>, RowMatrix<f64>), RunError> {
-    let prediction = Prediction::from_logits(logits)?;
-    let roots: Vec<f64> = prediction
-        .singular_values
-        .iter()
-        .map(|s| s.sqrt())
-        .collect();
-    let gram = |vectors: &RowMatrix<f64>| {
-        let scaled = RowMatrix::from_fn(vectors.nrows(), vectors.ncols(), |i, k| {
-            vectors.get(i, k) * roots[k]
-        });
-        let mut out = RowMatrix::zeros(scaled.nrows(), scaled.nrows());
-        linalg::matmul(out.view_mut(), scaled.view(), scaled.view().transpose());
-        out
-    };
-    Ok((gram(&prediction.words), gram(&prediction.contexts)))
 }

@@ -1,8 +1,7 @@
 use std::path::PathBuf;
 
-use lawvere_core::RowMatrix;
 use lawvere_geometry::{
-    Concepts, KMeansOptions, LayerConcepts, Orthant, Supports, align_layers, concepts, k_means,
+    Concepts, KMeansOptions, LayerConcepts, Orthant, Supports, align_layers, concepts,
 };
 use lawvere_observe::Observation;
 use serde::Serialize;
@@ -123,8 +122,7 @@ pub struct NamedConcepts {
     pub concepts: Vec<NamedConcept>,
     /// Words and contexts on the same sides of the leading concepts.
     pub orthants: Groups,
-    /// Words and contexts in like directions of all concepts: k-means of their scaled vectors brought to
-    /// length 1 (those of length 0 stay 0).
+    /// Words and contexts in like directions of all concepts: [`Concepts::word_clusters`].
     pub clusters: Groups,
     /// The concepts in each layer of the model, if the contexts are an observation of one.
     pub alignment: Vec<LayerConcepts>,
@@ -137,11 +135,8 @@ pub struct NamedConcepts {
 /// Finds the leading concepts of a support pattern and names them by their tokens and contexts, groups
 /// words and contexts by them, and looks for them in the model, if one was observed.
 ///
-/// *Source:* Zhao, Thrampoulidis, *Geometry of Semantics in Next-Token Prediction* (arXiv 2505.08348), for
-/// concepts and orthants; Ng, Jordan, Weiss, *On spectral clustering* (2001), for clusters.
-///
 /// # Errors
-/// What reading the source, [`concepts`], [`k_means`] or writing meets. More clusters than words or
+/// What reading the source, [`concepts`], [`k_means`](lawvere_geometry::k_means()) or writing meets. More clusters than words or
 /// contexts count as as many.
 pub fn name_concepts(
     source: &SupportSource,
@@ -283,8 +278,20 @@ pub(crate) fn named(
         contexts: Vec::new(),
     };
     if options.clusters > 0 {
-        clusters.words = clustered(&found.word_coordinates(), options, &word)?;
-        clusters.contexts = clustered(&found.context_coordinates(), options, &context)?;
+        let search = KMeansOptions {
+            seed: options.seed,
+            ..KMeansOptions::default()
+        };
+        let group = |groups: Vec<Vec<(usize, f64)>>, name: &dyn Fn((usize, f64)) -> Named| {
+            let one = |members: Vec<(usize, f64)>| NamedGroup {
+                signs: None,
+                size: members.len(),
+                members: first(members, options.shown, name),
+            };
+            groups.into_iter().map(one).collect()
+        };
+        clusters.words = group(found.word_clusters(options.clusters, &search)?, &word);
+        clusters.contexts = group(found.context_clusters(options.clusters, &search)?, &context);
     }
     let mut notes = Vec::new();
     let alignment = match observation {
@@ -319,40 +326,4 @@ fn first(
     name: &dyn Fn((usize, f64)) -> Named,
 ) -> Vec<Named> {
     members.into_iter().take(shown).map(name).collect()
-}
-
-/// Clusters of the directions of the rows.
-fn clustered(
-    coordinates: &RowMatrix<f64>,
-    options: &ConceptOptions,
-    name: &dyn Fn((usize, f64)) -> Named,
-) -> Result<Vec<NamedGroup>, lawvere_geometry::GeometryError> {
-    let norms: Vec<f64> = coordinates
-        .rows()
-        .map(|row| row.iter().map(|x| x * x).sum::<f64>().sqrt())
-        .collect();
-    let unit = RowMatrix::from_fn(coordinates.nrows(), coordinates.ncols(), |i, k| {
-        share(coordinates.get(i, k), norms[i])
-    });
-    let search = KMeansOptions {
-        seed: options.seed,
-        ..KMeansOptions::default()
-    };
-    let clusters = options.clusters.min(unit.nrows());
-    let found = k_means(&unit, clusters, &search)?;
-    let mut members = vec![Vec::new(); clusters];
-    for (i, &cluster) in found.labels.iter().enumerate() {
-        members[cluster].push((i, norms[i]));
-    }
-    let groups = members.into_iter().filter(|group| !group.is_empty());
-    Ok(groups
-        .map(|mut group| {
-            group.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            NamedGroup {
-                signs: None,
-                size: group.len(),
-                members: first(group, options.shown, name),
-            }
-        })
-        .collect())
 }

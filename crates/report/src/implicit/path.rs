@@ -112,7 +112,10 @@ fn rates(report: &ImplicitReport) -> Result<Figure, ReportError> {
     let (slope_x, slope): (Vec<f64>, Vec<f64>) = sloped.into_iter().unzip();
     Ok(Figure {
         id: "path-rates",
-        heading: "Three rates tend to the max-margin value".into(),
+        heading: points.last().map_or_else(
+            || "No rates".into(),
+            |p| format!("(CE − H)/λ comes to {} of the max-margin value", percent(p.excess_rate, n)),
+        ),
         sentences: ends.into_iter().collect(),
         alt: "(CE − H)/λ, the dual bound and the growth of the nuclear norm, as fractions of N, against the penalty; \
               dashed at 1."
@@ -161,7 +164,16 @@ fn directions(report: &ImplicitReport) -> Result<Figure, ReportError> {
     });
     Ok(Figure {
         id: "path-directions",
-        heading: "The direction comes in slowly, the direction of growth fast".into(),
+        heading: points.last().map_or_else(
+            || "No directions".into(),
+            |p| {
+                format!(
+                    "The solution comes to cosine {} with the max-margin logits, its growth to {}",
+                    cosine(p.cosine.unwrap_or(f64::NAN)),
+                    cosine(p.slope_cosine.unwrap_or(f64::NAN))
+                )
+            },
+        ),
         sentences: last.into_iter().collect(),
         alt: "Cosines with the max-margin logits of the solution and of its last step, against the penalty.".into(),
         chart: Some(Chart {

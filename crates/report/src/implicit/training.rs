@@ -8,7 +8,7 @@ use super::data::{CurvePoint, ImplicitReport, NetworkRun};
 use super::maps::{Scale, Sides};
 use crate::ReportError;
 use crate::figure::{Chart, Figure, axis, exact_level, line, log_axis};
-use crate::number::{cosine, figure, size};
+use crate::number::{cosine, figure, plural, size};
 use crate::table::{Table, cell, optional};
 
 pub(crate) fn figures(report: &ImplicitReport) -> Result<Vec<Figure>, ReportError> {
@@ -67,6 +67,44 @@ fn lines(
 
 fn last(network: &NetworkRun) -> Option<&GeometryMeasures> {
     network.curve.last().map(|p| &p.measures)
+}
+
+/// Curves along training.
+fn along(
+    report: &ImplicitReport,
+    data: &[Value],
+    across: Value,
+    legend: f64,
+    height: u32,
+) -> Chart {
+    Chart {
+        data: json!(data),
+        layout: json!({
+            "xaxis": steps_axis(report), "yaxis": across, "legend": {"orientation": "h", "y": legend},
+        }),
+        height,
+    }
+}
+
+/// `all 4 networks`, or `2 of 4 networks`: those whose course, from the first measures to the last and with
+/// dealt states, is as `f` says.
+fn so_many(
+    report: &ImplicitReport,
+    f: impl Fn(&GeometryMeasures, &GeometryMeasures, &GeometryMeasures) -> bool,
+) -> String {
+    let is_so = |n: &&NetworkRun| match (n.curve.first(), n.curve.last()) {
+        (Some(first), Some(last)) => f(&first.measures, &last.measures, &n.shuffled),
+        _ => false,
+    };
+    let (all, some) = (
+        report.networks.len(),
+        report.networks.iter().filter(is_so).count(),
+    );
+    match (some, all) {
+        (1, 1) => "the network".into(),
+        (some, all) if some == all => format!("all {all} networks"),
+        (some, all) => format!("{some} of {}", plural(all, "network")),
+    }
 }
 
 /// All measures along training, for every figure of this chapter.
@@ -201,19 +239,19 @@ fn loss(report: &ImplicitReport) -> Result<Figure, ReportError> {
     Ok(Figure {
         id: "training-loss",
         heading: format!(
-            "The loss falls towards the entropy, {} nats",
-            figure(report.facts.entropy)
+            "The loss ends within 0.05 nats of the entropy, {} nats, in {}",
+            figure(report.facts.entropy),
+            so_many(report, |_, last, _| last.excess < 0.05)
         ),
         sentences: ends.collect(),
         alt: "CE − H of every network along training, both axes logarithmic.".into(),
-        chart: Some(Chart {
-            data: json!(traces),
-            layout: json!({
-                "xaxis": steps_axis(report), "yaxis": log_axis("CE − H, nats", &values),
-                "legend": {"orientation": "h", "y": 1.14},
-            }),
-            height: 380,
-        }),
+        chart: Some(along(
+            report,
+            &traces,
+            log_axis("CE − H, nats", &values),
+            1.14,
+            380,
+        )),
         more: html! {},
         estimate: "Cross-entropy over all contexts, less the entropy of their laws.".into(),
         caveat: "All contexts are trained on; nothing here is about contexts that were not seen."
@@ -236,7 +274,12 @@ fn directions(report: &ImplicitReport) -> Result<Figure, ReportError> {
         .collect();
     Ok(Figure {
         id: "training-directions",
-        heading: "Logits turn towards the prediction".into(),
+        heading: format!(
+            "Logits come nearer to the prediction, and than by chance, in {}",
+            so_many(report, |first, last, dealt| {
+                last.prediction.raw > first.prediction.raw.max(dealt.prediction.raw)
+            })
+        ),
         sentences: vec![format!(
             "With states dealt to contexts at random the cosine with L^mm would be: {}.",
             shuffled.join(", ")
@@ -244,13 +287,7 @@ fn directions(report: &ImplicitReport) -> Result<Figure, ReportError> {
         alt: "Cosines of learned logits with L^mm (solid) and with the regularised solution of nearest loss (dotted), \
               along training."
             .into(),
-        chart: Some(Chart {
-            data: json!(data),
-            layout: json!({
-                "xaxis": steps_axis(report), "yaxis": axis("cosine"), "legend": {"orientation": "h", "y": 1.3},
-            }),
-            height: 420,
-        }),
+        chart: Some(along(report, &data, axis("cosine"), 1.3, 420)),
         more: html! {},
         estimate: "Frobenius cosines of logits centred over tokens.".into(),
         caveat: "The theory speaks of ridge and of its limit; for AdamW and for networks it is a conjecture.".into(),
@@ -280,7 +317,12 @@ fn norms(report: &ImplicitReport) -> Result<Figure, ReportError> {
         .collect();
     Ok(Figure {
         id: "training-norms",
-        heading: "Norms grow while the finite part settles".into(),
+        heading: format!(
+            "Logits grow while their finite part comes nearer to L^in, in {}",
+            so_many(report, |first, last, _| {
+                last.logits_norm > first.logits_norm && last.finite.distance < first.finite.distance
+            })
+        ),
         sentences: report
             .networks
             .iter()
@@ -296,13 +338,7 @@ fn norms(report: &ImplicitReport) -> Result<Figure, ReportError> {
             })
             .collect(),
         alt: "Frobenius norms of logits (solid), words (dashed) and contexts (dotted) along training.".into(),
-        chart: Some(Chart {
-            data: json!(data),
-            layout: json!({
-                "xaxis": steps_axis(report), "yaxis": log_axis("norm", &values), "legend": {"orientation": "h", "y": 1.4},
-            }),
-            height: 440,
-        }),
+        chart: Some(along(report, &data, log_axis("norm", &values), 1.4, 440)),
         more: html! {},
         estimate: "Logits are centred over tokens, to which the loss is blind.".into(),
         caveat: "A network with norms inside bounds its contexts: then words alone grow.".into(),
@@ -320,7 +356,12 @@ fn collapse(report: &ImplicitReport) -> Result<Figure, ReportError> {
     data.push(exact_level("predicted limit", &steps, 1.0));
     Ok(Figure {
         id: "training-collapse",
-        heading: "Contexts with equal supports come to point one way".into(),
+        heading: format!(
+            "Contexts with equal supports come to a mean cosine above 0.5, others not, in {}",
+            so_many(report, |_, last, _| {
+                last.within.is_some_and(|x| x > 0.5) && last.between.is_some_and(|x| x < 0.5)
+            })
+        ),
         sentences: report
             .networks
             .iter()
@@ -337,13 +378,7 @@ fn collapse(report: &ImplicitReport) -> Result<Figure, ReportError> {
         alt: "Mean cosine of centred context embeddings, within equal supports (solid) and between (dotted), along \
               training."
             .into(),
-        chart: Some(Chart {
-            data: json!(data),
-            layout: json!({
-                "xaxis": steps_axis(report), "yaxis": axis("mean cosine"), "legend": {"orientation": "h", "y": 1.4},
-            }),
-            height: 440,
-        }),
+        chart: Some(along(report, &data, axis("mean cosine"), 1.4, 440)),
         more: html! {},
         estimate: "Subspace collapse: 1 within equal supports in the limit, up to the finite part.".into(),
         caveat: "Contexts with equal supports and different probabilities keep different finite parts.".into(),
@@ -400,14 +435,13 @@ fn strengths(report: &ImplicitReport) -> Result<Figure, ReportError> {
         )],
         alt: "Strength of the leading concepts along training, as fractions of their last values."
             .into(),
-        chart: Some(Chart {
-            data: json!(data),
-            layout: json!({
-                "xaxis": steps_axis(report), "yaxis": axis("fraction of its last value"),
-                "legend": {"orientation": "h", "y": 1.14},
-            }),
-            height: 380,
-        }),
+        chart: Some(along(
+            report,
+            &data,
+            axis("fraction of its last value"),
+            1.14,
+            380,
+        )),
         more: html! {},
         estimate:
             "The claim of arXiv 2505.08348, in the singular directions of the max-margin logits."
