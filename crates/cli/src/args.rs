@@ -1,6 +1,7 @@
 //! Flags and what they mean; every command becomes one call of the library.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lawvere::observation::{ContextPlan, Layers, Observation, PositionPlan};
@@ -11,6 +12,7 @@ use lawvere::{
 use serde_json::{Value, json};
 
 use crate::geometry::GeometryCommand;
+use crate::information::InformationCommand;
 use crate::model::ModelCommand;
 use crate::output::Screen;
 use crate::train::{StoriesArgs, StoryArgs, TrainArgs};
@@ -55,6 +57,10 @@ pub enum Command {
     /// The implicit geometry of next-token prediction: what supports predict, solved and measured
     #[command(subcommand)]
     Geometry(Box<GeometryCommand>),
+    /// The Markov-categorical account of a model: what its states know, how its head spreads, which
+    /// directions matter, and what drafting ahead would gain
+    #[command(subcommand)]
+    Information(Box<InformationCommand>),
 }
 
 /// A document is a line, or a whole file.
@@ -395,6 +401,19 @@ pub fn positive(text: &str) -> Result<usize, String> {
 
 pub fn pretty(value: &Value) -> String {
     format!("{value:#}")
+}
+
+/// What made a result: the form of the result, the tool, the command, seed, threads, time and memory.
+pub fn provenance(schema: &str, global: &Global, start: Instant) -> Value {
+    json!({
+        "schema": schema,
+        "tool_version": env!("CARGO_PKG_VERSION"),
+        "command": command_line(),
+        "seed": global.seed,
+        "threads": rayon::current_num_threads(),
+        "wall_seconds": start.elapsed().as_secs_f64(),
+        "peak_memory": lawvere::peak_memory(),
+    })
 }
 
 /// The command as it can be typed again: arguments with other than plain characters in quotes.

@@ -2,6 +2,7 @@
 
 mod args;
 mod geometry;
+mod information;
 mod model;
 mod output;
 mod train;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Report(args) => args.run(&cli.global, &mut screen),
         Command::Model(command) => command.run(&cli.global, &mut screen),
         Command::Geometry(command) => command.run(&cli.global, &mut screen),
+        Command::Information(command) => command.run(&cli.global, &mut screen),
     };
     screen.finish();
     match result {

@@ -103,6 +103,11 @@ impl<T: Copy + Default> RowMatrix<T> {
         &self.data[range.start * self.ncols..range.end * self.ncols]
     }
 
+    /// Rows `range`, contiguous, to write.
+    pub fn row_range_mut(&mut self, range: std::ops::Range<usize>) -> &mut [T] {
+        &mut self.data[range.start * self.ncols..range.end * self.ncols]
+    }
+
     /// All values, row by row.
     pub fn data(&self) -> &[T] {
         &self.data

@@ -5,6 +5,7 @@ use lawvere_observe::Observation;
 use serde::Serialize;
 
 use crate::InformationError;
+use crate::layers::{head, raw_states};
 use crate::pass::{HeadPass, view};
 
 /// The mean Fisher-Rao metric of the head at the states of an Observation.
@@ -56,17 +57,10 @@ pub fn fisher_rao(
     observation: &Observation,
     directions: usize,
 ) -> Result<FisherRao, InformationError> {
-    let head = observation
-        .head
-        .as_ref()
-        .ok_or(InformationError::NeedsModel)?;
-    let (_, states) = observation
-        .states
-        .as_ref()
-        .ok_or(InformationError::NeedsModel)?
-        .last();
+    let head = head(observation)?;
+    let (_, states) = raw_states(observation, None)?;
     if head.soft_cap.is_some() {
-        return Err(InformationError::SoftCap);
+        return Err(InformationError::SoftCap("the mean Fisher-Rao metric"));
     }
     let d = head.weight.ncols();
     let mean_law = HeadPass::run(observation, head.view(), states)?.mean_law;
@@ -114,28 +108,48 @@ pub fn fisher_rao(
             Ok(())
         })?;
     let eigen = symmetric_eigen(metric.as_ref())?;
-    let positive: Vec<f64> = eigen.values.iter().map(|&l| l.max(0.0)).collect();
-    let trace: f64 = positive.iter().sum();
-    let shares = positive.iter().map(|l| l / trace);
-    let effective_rank = if trace > 0.0 {
-        lawvere_core::stoch::entropy(shares).exp()
-    } else {
-        0.0
-    };
+    let Shape {
+        trace,
+        effective_rank,
+        anisotropy,
+    } = Shape::of(&eigen.values);
     let directions = (0..directions.min(d))
         .map(|k| direction(&centred, &mean_law, eigen.vectors.row(k), eigen.values[k]))
         .collect();
     Ok(FisherRao {
         effective_rank,
-        anisotropy: if trace > 0.0 {
-            positive[0] / trace
-        } else {
-            0.0
-        },
+        anisotropy,
         trace,
         eigenvalues: eigen.values,
         directions,
     })
+}
+
+/// What a spectrum looks like, rounding below 0 taken for 0.
+pub(crate) struct Shape {
+    pub trace: f64,
+    pub effective_rank: f64,
+    pub anisotropy: f64,
+}
+
+impl Shape {
+    /// Of decreasing eigenvalues.
+    pub fn of(eigenvalues: &[f64]) -> Self {
+        let positive = || eigenvalues.iter().map(|l| l.max(0.0));
+        let trace: f64 = positive().sum();
+        if trace == 0.0 {
+            return Self {
+                trace,
+                effective_rank: 0.0,
+                anisotropy: 0.0,
+            };
+        }
+        Self {
+            trace,
+            effective_rank: lawvere_core::stoch::entropy(positive().map(|l| l / trace)).exp(),
+            anisotropy: positive().next().unwrap_or(0.0) / trace,
+        }
+    }
 }
 
 fn direction(

@@ -10,16 +10,50 @@
 //! Perrone, *Markov categories and entropy* (2023).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod ahead;
+mod alignment;
+mod coherence;
+mod distances;
+mod divergence;
+mod draft;
 mod error;
 mod fisher;
+mod heads;
+mod layers;
 mod likelihood;
+mod metric;
 mod pass;
 mod reading;
+mod similarity;
+mod stochasticity;
+mod surplus;
 
+pub use alignment::{Alignment, LayerAlignment, Surrogate, spectral_alignment};
+pub use coherence::{Coherence, coherence};
+pub use distances::{DistanceBounds, PredictiveDistances, predictive_distances};
+pub use divergence::{
+    RepresentationDivergence, SET_DIVERGENCES, SetDivergence, representation_divergence,
+};
+pub use draft::{Draft, DraftReport, Forecast, PrefixDrafts, draft_report};
 pub use error::InformationError;
 pub use fisher::{Direction, FisherRao, fisher_rao};
+pub use heads::{
+    DraftHeads, HeadOptions, UsableSurplus, UsableSurpluses, draft_heads, usable_surplus,
+};
 pub use likelihood::{
-    DifferenceErrors, LengthLoss, Likelihood, RowEntropies, context_information, difference_errors,
-    likelihood, loss_by_prefix_length, mean_over_documents, sampling_divergence,
+    DifferenceErrors, LengthLoss, Likelihood, RowEntropies, context_information, cross_entropy,
+    difference_errors, likelihood, loss_by_prefix_length, mean_outcome, mean_over_documents,
+    sampling_divergence,
+};
+pub use metric::{
+    ContextSpectrum, LayerMetric, PathLengths, fisher_rao_distance, layer_metric, metric_at, paths,
+    step_moments,
 };
 pub use reading::{LayerReading, layer_readings};
+pub use similarity::{
+    LayerEnergy, Similarity, SimilarityKernel, SimilarityOptions, Whose, similarity,
+};
+pub use stochasticity::{STOCHASTICITY, Stochasticity, corrected_entropy, stochasticity};
+pub use surplus::{
+    BlockBounds, ExactSurplus, Futures, PairScores, SurplusBounds, exact_surplus, surplus_bounds,
+};

@@ -5,7 +5,8 @@ use lawvere_observe::{Kind, Observation, Rows};
 use serde::Serialize;
 
 use crate::InformationError;
-use crate::pass::{HeadPass, replicate_weights, weighted_mean};
+use crate::layers::Readout;
+use crate::pass::{HeadPass, check_continuous, replicate_weights, weighted_mean};
 
 /// Cross-entropy, divergence and entropy of an Observation: three independent sums.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -65,17 +66,7 @@ pub fn likelihood(observation: &Observation, seed: u64) -> Result<Likelihood, In
         .last();
     let pass = HeadPass::run(observation, head.view(), states)?;
     let counts = &observation.counts;
-    for row in 0..observation.rows() {
-        if let Some(entry) = counts
-            .range(row)
-            .find(|&k| pass.entry_log_probs[k] == f64::NEG_INFINITY)
-        {
-            return Err(InformationError::NotAbsolutelyContinuous {
-                context: observation.row_label(row),
-                token: observation.token_label(counts.indices()[entry]),
-            });
-        }
-    }
+    check_continuous(observation, &pass)?;
     let laws = observation.laws();
     let per_row = |term: &dyn Fn(f64, f64) -> f64, row: usize| {
         let terms = laws
@@ -124,6 +115,17 @@ pub fn likelihood(observation: &Observation, seed: u64) -> Result<Likelihood, In
         head_entropy_error: error(3),
         rows,
     })
+}
+
+/// The cross-entropy of the data under the law of the head's input, nats; infinite if some outcome is
+/// impossible.
+///
+/// # Errors
+/// An Observation without a model.
+pub fn cross_entropy(observation: &Observation) -> Result<f64, InformationError> {
+    let readout = Readout::of(observation, None)?;
+    let pass = HeadPass::run(observation, readout.head, &readout.states)?;
+    Ok(pass.cross_entropy(observation, &observation.laws()))
 }
 
 /// Standard errors of the differences between an Observation's likelihood and the same judged by
@@ -184,6 +186,16 @@ pub fn context_information(observation: &Observation) -> f64 {
         conditional.add(weight * stoch::entropy(law.iter().copied()));
     }
     stoch::entropy(mean.iter().map(|m| m.value())) - conditional.value()
+}
+
+/// The mean over all rows of a value of the token that follows, under the data's laws.
+pub fn mean_outcome(observation: &Observation, value: impl Fn(u32) -> f64) -> f64 {
+    let laws = observation.laws();
+    sum((0..laws.nrows()).map(|row| {
+        let (tokens, law) = laws.row(row);
+        let terms = tokens.iter().zip(law);
+        observation.weights[row] * sum(terms.map(|(&token, p)| p * value(token)))
+    }))
 }
 
 /// The mean of a value a position, with its standard error, documents taken as independent.

@@ -2,7 +2,7 @@
 
 use faer::MatRef;
 use lawvere_core::linalg::matmul;
-use lawvere_core::{CompensatedSum, HeadRef, RowMatrix, ShapeError};
+use lawvere_core::{CompensatedSum, HeadRef, RowMatrix, ShapeError, SparseRows};
 use lawvere_observe::Observation;
 use rayon::prelude::*;
 
@@ -85,10 +85,55 @@ impl HeadPass {
         })
     }
 
+    /// `-sum_j w_j sum_z p_jz log q_jz`, nats; infinite if some outcome is impossible.
+    pub fn cross_entropy(&self, observation: &Observation, laws: &SparseRows<f64>) -> f64 {
+        lawvere_core::sum((0..laws.nrows()).flat_map(|row| {
+            let weight = observation.weights[row];
+            let logs = &self.entry_log_probs[laws.range(row)];
+            let terms = laws.row(row).1.iter().zip(logs);
+            terms.map(move |(p, log_q)| -weight * p * log_q)
+        }))
+    }
+
     /// `H(p_bar) - mean H(q_j)`: the mutual information of state and token.
     pub fn information(&self, weights: &[f64]) -> f64 {
         entropy(&self.mean_law) - weighted_mean(&self.entropies, weights)
     }
+}
+
+/// Fails if some token follows a context although the model gives it probability 0.
+pub(crate) fn check_continuous(
+    observation: &Observation,
+    pass: &HeadPass,
+) -> Result<(), InformationError> {
+    let counts = &observation.counts;
+    for row in 0..observation.rows() {
+        let impossible = |k: &usize| pass.entry_log_probs[*k] == f64::NEG_INFINITY;
+        if let Some(entry) = counts.range(row).find(impossible) {
+            return Err(InformationError::NotAbsolutelyContinuous {
+                context: observation.row_label(row),
+                token: observation.token_label(counts.indices()[entry]),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// `KL(data || model)` in nats over all rows.
+pub(crate) fn divergence_of(
+    observation: &Observation,
+    laws: &SparseRows<f64>,
+    pass: &HeadPass,
+) -> f64 {
+    let rows = observation.weights.iter().enumerate();
+    lawvere_core::sum(rows.map(|(row, weight)| {
+        let terms = laws
+            .row(row)
+            .1
+            .iter()
+            .zip(&pass.entry_log_probs[laws.range(row)]);
+        weight * lawvere_core::sum(terms.map(|(&p, log_q)| p * (p.ln() - log_q)))
+    }))
 }
 
 /// `sum_j w_j KL(q_j || mean of the others)`: each law against the mean law without it.
@@ -184,6 +229,18 @@ fn block_occurrences(observation: &Observation) -> Option<RowMatrix<f32>> {
 
 pub(crate) fn weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
     lawvere_core::sum(values.iter().zip(weights).map(|(v, w)| v * w))
+}
+
+/// The mean of values and their standard deviation, 0 of one value; infinite values have an infinite mean
+/// and no deviation.
+pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let n = values.len().max(1) as f64;
+    let mean = lawvere_core::sum(values.iter().copied()) / n;
+    if !mean.is_finite() {
+        return (mean, 0.0);
+    }
+    let squares = lawvere_core::sum(values.iter().map(|v| (v - mean).powi(2)));
+    (mean, (squares / (n - 1.0).max(1.0)).sqrt())
 }
 
 pub(crate) fn entropy(law: &[f64]) -> f64 {

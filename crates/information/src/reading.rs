@@ -51,16 +51,7 @@ pub fn layer_readings(
     for (layer, states) in states.layers() {
         let states = observation.readout(layer, states)?;
         let pass = HeadPass::run(observation, head.view(), &states)?;
-        let laws = observation.laws();
-        let cross_entropy = lawvere_core::sum((0..observation.rows()).flat_map(|row| {
-            let weight = observation.weights[row];
-            let logs = &pass.entry_log_probs[observation.counts.range(row)];
-            laws.row(row)
-                .1
-                .iter()
-                .zip(logs)
-                .map(move |(p, log_q)| -weight * p * log_q)
-        }));
+        let cross_entropy = pass.cross_entropy(observation, &observation.laws());
         let errors = pass.block_laws.as_ref().and_then(|block_laws| {
             observation.standard_errors(seed, |replicate| {
                 let total = replicate.counts.iter().sum::<u64>() as f64;

@@ -68,6 +68,9 @@ impl RunError {
                 )
                 | Self::Lm(LmError::Training(_) | LmError::Argument(_))
                 | Self::Geometry(GeometryError::Argument { .. })
+                | Self::Information(
+                    InformationError::Argument { .. } | InformationError::UnknownLayer { .. }
+                )
         )
     }
 }

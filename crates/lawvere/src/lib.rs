@@ -25,8 +25,10 @@ mod experiment;
 mod forest;
 pub mod geometry;
 mod index;
+pub mod information;
 pub mod model;
 mod observe;
+mod origin;
 mod report;
 mod stories;
 mod train;
@@ -47,7 +49,6 @@ pub use train::{
 };
 
 pub use lawvere_core as core;
-pub use lawvere_information as information;
 pub use lawvere_lm as lm;
 pub use lawvere_metric as metric;
 pub use lawvere_observe as observation;

@@ -59,5 +59,6 @@ pub use error::ObserveError;
 pub use make::{ContextPlan, Cost, Draft, Layers, Observer, PositionPlan, Progress};
 pub use observation::{
     BlockSplit, Head, Info, Kind, NORM_FREE_READOUT, Observation, Provenance, Rows, States,
+    frequencies,
 };
 pub use positions::Positions;

@@ -14,7 +14,7 @@ use rand::seq::SliceRandom;
 
 use crate::ObserveError;
 use crate::observation::{
-    BlockSplit, Head, Info, Kind, Observation, Provenance, Rows, States, batch, laws,
+    BlockSplit, Head, Info, Kind, Observation, Provenance, Rows, States, batch, frequencies,
 };
 use crate::positions::Positions;
 use crate::write::{
@@ -149,7 +149,7 @@ impl Draft {
 
     /// The empirical next-token laws, the same pattern as the counts.
     pub fn laws(&self) -> SparseRows<f64> {
-        laws(&self.counts)
+        frequencies(&self.counts)
     }
 
     /// The layers whose states will be kept.

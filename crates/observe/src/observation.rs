@@ -252,7 +252,12 @@ impl Observation {
         if let Some(exact) = &self.exact {
             return exact.clone();
         }
-        laws(&self.counts)
+        frequencies(&self.counts)
+    }
+
+    /// Whether its laws are exact ones, given to [`with_laws`](Self::with_laws).
+    pub fn is_exact(&self) -> bool {
+        self.exact.is_some()
     }
 
     /// What the model read: one row an Observation's row, in order.
@@ -344,11 +349,11 @@ pub(crate) fn batch(rows: &Rows, range: Range<usize>) -> Result<ContextBatch, Ke
     }
 }
 
-/// Counts as relative frequencies.
-pub(crate) fn laws(counts: &SparseRows<u64>) -> SparseRows<f64> {
+/// Counts as relative frequencies, row by row; a row without occurrences stays 0.
+pub fn frequencies(counts: &SparseRows<u64>) -> SparseRows<f64> {
     let mut totals = Vec::with_capacity(counts.nnz());
     for (_, values) in counts.rows() {
-        let total = sum(values.iter().map(|&c| c as f64));
+        let total = sum(values.iter().map(|&c| c as f64)).max(1.0);
         totals.resize(totals.len() + values.len(), total);
     }
     counts.map(|k, &count| count as f64 / totals[k])

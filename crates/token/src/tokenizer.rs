@@ -199,6 +199,21 @@ impl Tokenizer {
             .map_err(|e| TokenError::Decode(e.to_string()))
     }
 
+    /// How many bytes of text a token stands for inside a text; a piece of a character counts its own, as
+    /// far as the decoder shows it.
+    ///
+    /// # Errors
+    /// What the decoder refuses.
+    pub fn text_bytes(&self, id: u32) -> Result<usize, TokenError> {
+        // A token at the beginning may lose its space, and a piece of a character becomes one U+FFFD.
+        let bytes = |ids: &[u32]| -> Result<usize, TokenError> {
+            let text = self.decode(ids)?;
+            let pieces = text.matches('\u{fffd}').count();
+            Ok(text.len() - 2 * pieces)
+        };
+        Ok(bytes(&[id, id])?.saturating_sub(bytes(&[id])?))
+    }
+
     /// The token as it stands in the vocabulary; `None` for an id outside it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)

@@ -25,7 +25,7 @@ use self::finite::FiniteArgs;
 use self::max_margin::{MaxMarginArgs, VerifyArgs};
 use self::path::PathArgs;
 use self::supports::SupportsArgs;
-use crate::args::{Global, command_line, pretty};
+use crate::args::{Global, pretty, provenance};
 use crate::output::Screen;
 
 #[derive(Subcommand)]
@@ -66,15 +66,7 @@ const SCHEMA: &str = "lawvere-geometry/1";
 fn as_json(result: &impl Serialize, files: Value, global: &Global, start: Instant) -> String {
     let mut value = json!(result);
     value["files"] = files;
-    value["provenance"] = json!({
-        "schema": SCHEMA,
-        "tool_version": env!("CARGO_PKG_VERSION"),
-        "command": command_line(),
-        "seed": global.seed,
-        "threads": rayon::current_num_threads(),
-        "wall_seconds": start.elapsed().as_secs_f64(),
-        "peak_memory": lawvere::peak_memory(),
-    });
+    value["provenance"] = provenance(SCHEMA, global, start);
     pretty(&value)
 }
 
@@ -88,7 +80,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
 }
 
 /// Names beside values, in two columns.
-fn two_columns(rows: &[(&str, String)]) -> String {
+pub fn two_columns(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count());
     let width = width.max().unwrap_or(0);
     let lines = rows

@@ -8,6 +8,7 @@ mod lanczos;
 mod operator;
 mod product;
 mod row_centered;
+mod subspace;
 mod svd;
 
 pub use correlation::{pearson, spearman};
@@ -15,6 +16,7 @@ pub use eigen::{SymmetricEigen, symmetric_eigen, symmetric_eigenvalues};
 pub use operator::LinearOperator;
 pub use product::{lower_product, matmul, matmul_add, symmetric_product};
 pub use row_centered::RowCentered;
+pub use subspace::{ColumnSpace, cross, linear_cka, singular_values};
 pub use svd::{TruncatedSvd, truncated_svd};
 
 use thiserror::Error;

@@ -6,9 +6,10 @@ use lawvere_geometry::{
 use lawvere_observe::Observation;
 use serde::Serialize;
 
-use super::source::{Given, Origin, SupportSource};
+use super::source::{Given, SupportSource};
 use crate::arrays::{check_matrix_destinations, write_dense};
 use crate::cost::available_memory;
+use crate::origin::Origin;
 use crate::{Event, RunError};
 
 /// What [`name_concepts`] looks for.

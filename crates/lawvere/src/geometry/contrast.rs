@@ -7,7 +7,8 @@ use lawvere_geometry::{
 use serde::Serialize;
 
 use super::solve::check_room;
-use super::source::{ContextPlace, ContextSource, Given, Origin};
+use super::source::{ContextPlace, ContextSource, Given};
+use crate::origin::Origin;
 use crate::{Event, RunError};
 
 /// What [`contrast`] compares.

@@ -7,8 +7,9 @@ use lawvere_geometry::{
 };
 use serde::Serialize;
 
-use super::source::{ContextPlace, ContextSource, Given, LawSource, Origin, SupportSource};
+use super::source::{ContextPlace, ContextSource, Given, LawSource, SupportSource};
 use crate::arrays::{MatrixFile, check_matrix_destinations, write_dense};
+use crate::origin::Origin;
 use crate::{Event, RunError};
 
 /// Whose embeddings [`separate`] takes.

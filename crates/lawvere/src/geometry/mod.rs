@@ -25,5 +25,6 @@ pub use self::solve::{
     FinitePart, MaxMarginFiles, SolvedMaxMargin, VerifiedFiles, finite_part_of, solve_max_margin,
     verify_files,
 };
-pub use self::source::{ContextPlace, ContextSource, Given, LawSource, Origin, SupportSource};
+pub use self::source::{ContextPlace, ContextSource, Given, LawSource, SupportSource};
 pub use self::survey::{Survey, SurveyOptions, survey};
+pub use crate::origin::Origin;

@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::solve::check_room;
-use super::source::{Given, LawSource, Origin};
+use super::source::{Given, LawSource};
 use crate::arrays::write_dense;
+use crate::origin::Origin;
 use crate::{Event, RunError};
 
 const RECORD: &str = "path.json";

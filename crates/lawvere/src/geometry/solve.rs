@@ -6,8 +6,9 @@ use lawvere_geometry::{
 };
 use serde::Serialize;
 
-use super::source::{Given, LawSource, Origin, SupportSource};
+use super::source::{Given, LawSource, SupportSource};
 use crate::arrays::{MatrixFile, check_matrix_destinations, room, write_dense};
+use crate::origin::Origin;
 use crate::{Event, RunError};
 
 /// Where the matrices of a max-margin solution are written; both are V x m.

@@ -6,10 +6,9 @@ use lawvere_core::{SparseRows, sum};
 use lawvere_geometry::{ContextLaws, GeometryError, Supports, Vocabulary};
 use lawvere_observe::{ContextPlan, Layers, Observation, Observer};
 use lawvere_text::TextSpace;
-use lawvere_token::sha256_of_file;
-use serde::Serialize;
 
 use crate::arrays::{MatrixFile, Precision, read_extra, read_vector};
+use crate::origin::Origin;
 use crate::{Event, IndexOptions, RunError, TokenizerChoice};
 
 /// Contexts with the counts of what follows them.
@@ -59,30 +58,6 @@ pub enum LawSource {
     Contexts(ContextSource),
 }
 
-/// What a result rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Origin {
-    /// `matrix`, `observation`, `index` or `corpus`.
-    pub kind: &'static str,
-    /// The files or the folder.
-    pub paths: Vec<PathBuf>,
-    /// The SHA-256 of each file of a matrix, and of an observation's `observation.json`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sha256: Vec<String>,
-    /// How contexts were chosen, in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub choice: Option<String>,
-    /// The corpus's hash.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub corpus_sha256: Option<String>,
-    /// The tokenizer's hash.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokenizer_sha256: Option<String>,
-    /// The hash of the model that was observed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model_sha256: Option<String>,
-}
-
 /// Something with what it rests on.
 #[derive(Debug, Clone)]
 pub struct Given<T> {
@@ -93,27 +68,6 @@ pub struct Given<T> {
 }
 
 impl Origin {
-    /// Files by their hashes; `FILE.safetensors:NAME` by that of the file.
-    pub(crate) fn files(kind: &'static str, paths: &[&Path]) -> Result<Self, RunError> {
-        let hash = |path: &&Path| {
-            let text = path.to_string_lossy();
-            let file = match text.rfind(".safetensors:") {
-                Some(at) if !path.exists() => text[..at + ".safetensors".len()].into(),
-                _ => path.to_path_buf(),
-            };
-            sha256_of_file(&file).map_err(|source| RunError::Io { path: file, source })
-        };
-        Ok(Self {
-            kind,
-            paths: paths.iter().map(|p| p.to_path_buf()).collect(),
-            sha256: paths.iter().map(hash).collect::<Result<_, _>>()?,
-            choice: None,
-            corpus_sha256: None,
-            tokenizer_sha256: None,
-            model_sha256: None,
-        })
-    }
-
     /// The error of a computation on it, with the file it is about.
     pub(crate) fn error(&self, error: GeometryError) -> RunError {
         // What is wrong with an option is not wrong with a file.
@@ -156,10 +110,7 @@ impl ContextSource {
         let (what, kind, paths) = match &self.place {
             ContextPlace::Observation(path) => {
                 let what = Observation::open(path)?;
-                let info = path.join("observation.json");
-                let mut origin = Origin::files("observation", &[&info])?;
-                origin.paths = vec![path.clone()];
-                origin.rests_on(&what);
+                let origin = Origin::of_observation(path, &what)?;
                 return match Supports::over(&what, self.vocabulary) {
                     Ok(_) => Ok(Given { what, origin }),
                     Err(error) => Err(origin.error(error)),
@@ -182,17 +133,6 @@ impl ContextSource {
         origin.paths = paths;
         origin.rests_on(&what);
         Ok(Given { what, origin })
-    }
-}
-
-impl Origin {
-    fn rests_on(&mut self, observation: &Observation) {
-        if let Some(provenance) = &observation.info.provenance {
-            self.choice = Some(provenance.choice.clone());
-            self.corpus_sha256 = Some(provenance.corpus_sha256.clone());
-            self.tokenizer_sha256 = Some(provenance.tokenizer_sha256.clone());
-            self.model_sha256.clone_from(&provenance.model_sha256);
-        }
     }
 }
 

@@ -4,8 +4,9 @@ use lawvere_geometry::{ContextLaws, Growth, GrowthOptions, SupportSummary, Suppo
 use lawvere_observe::{Observation, Rows};
 use serde::Serialize;
 
-use super::source::{ContextSource, Given, Origin};
+use super::source::{ContextSource, Given};
 use crate::arrays::{Extra, ExtraNumbers, check_matrix_destinations, write_columns};
+use crate::origin::Origin;
 use crate::{Event, RunError};
 
 /// What [`survey`] makes beside its figures.

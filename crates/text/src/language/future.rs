@@ -76,6 +76,76 @@ impl Language {
             .future_entropies(&[], order + 1)
     }
 
+    /// `I(S; W_1..W_j)` in nats for `j = 1..=k`, S the state of the stationary process: what a full
+    /// prefix tells about the block of tokens after it.
+    ///
+    /// # Errors
+    /// As [`conditional_entropies`](Self::conditional_entropies).
+    pub fn block_information(&self, k: usize) -> Result<Vec<f64>, TextError> {
+        let entropies = self.kernel(Reading::LastTokens).future_entropies(&[], k)?;
+        let mut total = CompensatedSum::default();
+        let rate = self.entropy_rate();
+        Ok(entropies
+            .into_iter()
+            .map(|h| {
+                total.add(h - rate);
+                total.value()
+            })
+            .collect())
+    }
+
+    /// `I(S; W_(1+j) | W_1)` in nats for `j = 1..=k`, S the state of the stationary process before W_1:
+    /// what a full prefix adds about one token ahead when the next one is known.
+    ///
+    /// O(k transitions V), memory two laws a state.
+    pub fn token_information(&self, k: usize) -> Vec<f64> {
+        let outcomes = self.vocab_size() + 1;
+        let states = self.state_count();
+        // The law of the j-th symbol from each state on, j = 1 first.
+        let mut laws = vec![0.0f64; states * outcomes];
+        for (state, law) in laws.chunks_mut(outcomes).enumerate() {
+            for (symbol, p, _) in self.machine.row(state as u32).iter() {
+                law[symbol as usize] = p;
+            }
+        }
+        let after = self.after_symbol();
+        let mut information = Vec::with_capacity(k);
+        while information.len() < k {
+            let of_states: Vec<f64> = laws
+                .par_chunks(outcomes)
+                .map(|law| stoch::entropy(law.iter().copied()))
+                .collect();
+            let given_state = self.stationary.iter().zip(&of_states).map(|(p, h)| p * h);
+            let given_symbol: Vec<f64> = after
+                .beliefs
+                .par_iter()
+                .map(|belief| {
+                    let mut law = vec![0.0; outcomes];
+                    for &(state, p) in belief {
+                        let of_state = &laws[state as usize * outcomes..][..outcomes];
+                        law.iter_mut().zip(of_state).for_each(|(l, q)| *l += p * q);
+                    }
+                    stoch::entropy(law)
+                })
+                .collect();
+            let marginal = after.probabilities.iter().zip(&given_symbol);
+            information.push(sum(marginal.map(|(p, h)| p * h)) - sum(given_state));
+            let next: Vec<f64> = (0..states)
+                .into_par_iter()
+                .flat_map_iter(|state| {
+                    let mut law = vec![0.0; outcomes];
+                    for (_, p, target) in self.machine.row(state as u32).iter() {
+                        let on = &laws[target as usize * outcomes..][..outcomes];
+                        law.iter_mut().zip(on).for_each(|(l, q)| *l += p * q);
+                    }
+                    law
+                })
+                .collect();
+            laws = next;
+        }
+        information
+    }
+
     /// The expected entropies of the `k` tokens ahead, each given those before it. Sequences of
     /// tokens are gone through by their number of tokens; those that leave the same belief behind
     /// are one from there on.

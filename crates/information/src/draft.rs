@@ -1,0 +1,229 @@
+use lawvere_core::sum;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde::Serialize;
+
+use crate::InformationError;
+use crate::pass::mean_and_deviation;
+
+/// One block of drafted tokens at one prefix: what they were drawn from, and what the model says of them.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The tokens, as outcomes of the drafter's laws.
+    pub path: Vec<usize>,
+    /// For each the drafter's law, over its outcomes.
+    pub drafter: Vec<Vec<f64>>,
+    /// For each the model's probabilities of these outcomes, given the tokens drafted before; they add up
+    /// to less than 1 where the model has other tokens too.
+    pub model: Vec<Vec<f64>>,
+}
+
+/// What a draft says in expectation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forecast {
+    /// For each token the overlap `sum min(p, q) = 1 - TV(p, q)` given the tokens drafted before: the
+    /// probability that it is accepted if they are.
+    pub overlaps: Vec<f64>,
+    /// For each k an unbiased estimate of the probability that the first k tokens are all accepted.
+    pub survival: Vec<f64>,
+    /// For each token `KL(q || p)`, nats: `1 - sqrt(KL / 2)` is at most the overlap.
+    pub divergences: Vec<f64>,
+}
+
+impl Draft {
+    /// Draws an outcome of a law.
+    pub fn draw(law: &[f64], rng: &mut StdRng) -> usize {
+        let mut left: f64 = rng.random::<f64>() * sum(law.iter().copied());
+        for (i, &p) in law.iter().enumerate() {
+            left -= p;
+            if left < 0.0 {
+                return i;
+            }
+        }
+        law.iter().rposition(|&p| p > 0.0).unwrap_or(0)
+    }
+
+    fn ratio(&self, i: usize) -> f64 {
+        let outcome = self.path[i];
+        (self.model[i][outcome] / self.drafter[i][outcome]).min(1.0)
+    }
+
+    /// Overlaps along the path, and the expected number of accepted tokens.
+    ///
+    /// The path is drawn from the drafter, so that prefixes are weighted by the probability
+    /// `min(1, p/q)` that they are accepted: `P(k accepted) = E prod_{i<k} min(1, p_i/q_i)(w_i) overlap_k`.
+    /// A product of overlaps along drafted paths would be too large, a product of mean overlaps too.
+    ///
+    /// *Source:* Leviathan, Kalman, Matias, *Fast inference from transformers via speculative decoding* (2023),
+    /// theorem 3.5 and corollary 3.6; Chen et al., *Accelerating large language model decoding with
+    /// speculative sampling* (2023).
+    pub fn forecast(&self) -> Forecast {
+        let mut reached = 1.0;
+        let (mut overlaps, mut survival, mut divergences) = (Vec::new(), Vec::new(), Vec::new());
+        for i in 0..self.path.len() {
+            let pairs = || self.model[i].iter().zip(&self.drafter[i]);
+            let overlap = sum(pairs().map(|(p, q)| p.min(*q)));
+            overlaps.push(overlap);
+            survival.push(reached * overlap);
+            divergences.push(sum(
+                pairs().map(|(&p, &q)| lawvere_core::stoch::kl_term(q, p))
+            ));
+            reached *= self.ratio(i);
+        }
+        Forecast {
+            overlaps,
+            survival,
+            divergences,
+        }
+    }
+
+    /// Runs the draft: tokens are accepted one after the other with probability `min(1, p/q)` until one is
+    /// not. How many were.
+    ///
+    /// *Source:* as [`forecast`](Self::forecast).
+    pub fn run(&self, rng: &mut StdRng) -> usize {
+        (0..self.path.len())
+            .find(|&i| rng.random::<f64>() >= self.ratio(i))
+            .unwrap_or(self.path.len())
+    }
+
+    /// What takes the place of token `at`, which was not accepted: drawn from `(p - q)_+`, normalised,
+    /// so that texts follow the model's law whatever the drafter. `full` are the model's probabilities of
+    /// all tokens, of which outcome i is `tokens[i]`.
+    pub fn replacement(&self, at: usize, tokens: &[u32], full: &[f64], rng: &mut StdRng) -> usize {
+        let mut rest = full.to_vec();
+        for (&token, q) in tokens.iter().zip(&self.drafter[at]) {
+            let p = &mut rest[token as usize];
+            *p = (*p - q).max(0.0);
+        }
+        Self::draw(&rest, rng)
+    }
+}
+
+/// Drafting, forecast and measured on the same prefixes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DraftReport {
+    /// Prefixes.
+    pub prefixes: usize,
+    /// For each token ahead the mean overlap along drafted paths, given that all before were accepted.
+    pub overlaps: Vec<f64>,
+    /// For each token ahead the mean of `1 - sqrt(KL(q || p) / 2)` at the same places: a lower bound of the
+    /// mean overlap (Pinsker), often a useless one.
+    pub pinsker: Vec<f64>,
+    /// For each k the forecast probability that the first k tokens are accepted.
+    pub survival: Vec<f64>,
+    /// For each k the share of runs in which they were.
+    pub survived: Vec<f64>,
+    /// E[accepted], forecast: the sum of `survival`.
+    pub forecast: f64,
+    /// Its standard error over prefixes.
+    pub forecast_error: f64,
+    /// The mean number of tokens accepted when drafting was run.
+    pub measured: f64,
+    /// Its standard error over prefixes.
+    pub measured_error: f64,
+    /// `measured - forecast` in standard errors of that difference, prefixes paired.
+    pub deviations: f64,
+    /// `1 + E[accepted]`: tokens for each pass of the model, forecast.
+    pub tokens_per_verification: f64,
+    /// The cost of one head in passes of the model.
+    pub cost: f64,
+    /// `(1 + E) / (1 + gamma c)`: heads one after the other.
+    pub speedup_sequential: f64,
+    /// `(1 + E) / (1 + c)`: heads side by side.
+    pub speedup_parallel: f64,
+}
+
+/// Forecasts and runs of one prefix, several drafts each.
+#[derive(Debug, Clone, Default)]
+pub struct PrefixDrafts {
+    /// Forecasts of drafts.
+    pub forecasts: Vec<Forecast>,
+    /// Tokens accepted in runs of other drafts.
+    pub accepted: Vec<usize>,
+}
+
+/// 0 where nothing got so far.
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+/// Joins the drafts of all prefixes, which are taken as independent. `cost` is that of one head, in passes
+/// of the model.
+///
+/// # Errors
+/// Fewer than 2 prefixes, a prefix without forecast or run, a cost that is negative or no number.
+pub fn draft_report(prefixes: &[PrefixDrafts], cost: f64) -> Result<DraftReport, InformationError> {
+    if prefixes.len() < 2 {
+        return Err(InformationError::TooFew {
+            what: "a comparison of drafts",
+            of: "prefixes",
+            needed: 2,
+            found: prefixes.len(),
+        });
+    }
+    if !(cost >= 0.0 && cost.is_finite()) {
+        return Err(InformationError::argument(
+            "cost",
+            format!("{cost}: it must be 0 or more"),
+        ));
+    }
+    let empty = |p: &PrefixDrafts| p.forecasts.is_empty() || p.accepted.is_empty();
+    if prefixes.iter().any(empty) {
+        return Err(InformationError::argument("drafts", "a prefix has none"));
+    }
+    let n = prefixes.len() as f64;
+    let length = prefixes[0].forecasts[0].survival.len();
+    let of_prefix = |p: &PrefixDrafts, of: &dyn Fn(&Forecast) -> f64| {
+        sum(p.forecasts.iter().map(of)) / p.forecasts.len() as f64
+    };
+    let over = |of: &dyn Fn(&Forecast) -> f64| sum(prefixes.iter().map(|p| of_prefix(p, of))) / n;
+    let survival: Vec<f64> = (0..length).map(|k| over(&|f| f.survival[k])).collect();
+    let reached = |f: &Forecast, k: usize| match f.overlaps[k] > 0.0 {
+        true => f.survival[k] / f.overlaps[k],
+        false => 0.0,
+    };
+    let pinsker = (0..length)
+        .map(|k| {
+            let bound = |f: &Forecast| reached(f, k) * (1.0 - (f.divergences[k] / 2.0).sqrt());
+            ratio(over(&bound), over(&|f| reached(f, k)))
+        })
+        .collect();
+    let overlaps = (0..length)
+        .map(|k| ratio(survival[k], if k == 0 { 1.0 } else { survival[k - 1] }))
+        .collect();
+    let forecasts: Vec<f64> = prefixes
+        .iter()
+        .map(|p| of_prefix(p, &|f| sum(f.survival.iter().copied())))
+        .collect();
+    let runs: Vec<f64> = prefixes
+        .iter()
+        .map(|p| p.accepted.iter().sum::<usize>() as f64 / p.accepted.len() as f64)
+        .collect();
+    let differences: Vec<f64> = runs.iter().zip(&forecasts).map(|(a, b)| a - b).collect();
+    let estimate = |values: &[f64]| {
+        let (mean, deviation) = mean_and_deviation(values);
+        (mean, deviation / n.sqrt())
+    };
+    let (forecast, forecast_error) = estimate(&forecasts);
+    let (measured, measured_error) = estimate(&runs);
+    let (difference, error) = estimate(&differences);
+    let all: Vec<usize> = prefixes.iter().flat_map(|p| p.accepted.clone()).collect();
+    let share = |k: usize| all.iter().filter(|&&a| a > k).count() as f64 / all.len() as f64;
+    Ok(DraftReport {
+        prefixes: prefixes.len(),
+        overlaps,
+        pinsker,
+        survival,
+        survived: (0..length).map(share).collect(),
+        forecast,
+        forecast_error,
+        measured,
+        measured_error,
+        deviations: if error > 0.0 { difference / error } else { 0.0 },
+        tokens_per_verification: 1.0 + forecast,
+        cost,
+        speedup_sequential: (1.0 + forecast) / (1.0 + length as f64 * cost),
+        speedup_parallel: (1.0 + forecast) / (1.0 + cost),
+    })
+}

@@ -1,0 +1,278 @@
+use lawvere_information as lens;
+use lawvere_information::{HeadOptions, LayerReading, PairScores, SurplusBounds, UsableSurpluses};
+use lawvere_lm::{Generation, LanguageModel, Sampling};
+use lawvere_observe::{Kind, Observation, Rows};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use serde::Serialize;
+
+use super::source::{InformationSource, Measured, Opened};
+use crate::{Event, RunError};
+
+/// What [`information_ahead`] looks at.
+#[derive(Debug, Clone)]
+pub struct AheadOptions {
+    /// K: the longest block, and the furthest token ahead of the next.
+    pub furthest: usize,
+    /// Tokens ahead that heads are fitted for; none: powers of two up to K, and K.
+    pub ahead: Vec<usize>,
+    /// Layers that heads are fitted on; none: five, spread evenly, the last among them.
+    pub layers: Vec<usize>,
+    /// How heads are fitted.
+    pub heads: HeadOptions,
+    /// Bounds with continuations that the model draws; `None` leaves them out.
+    pub bounds: Option<BoundOptions>,
+}
+
+/// How the bounds are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoundOptions {
+    /// N: contexts contrasted with one another.
+    pub contexts: usize,
+    /// Independent groups of them.
+    pub groups: usize,
+}
+
+/// How much states know beyond the next token: its readings kept apart.
+#[derive(Debug, Clone, Serialize)]
+pub struct AheadReport {
+    /// I(S;W_t) layer by layer, read out through the final norm and head.
+    pub readings: Vec<LayerReading>,
+    /// What fitted heads can use, held out; `None` of contexts, which no tokens ahead are known of.
+    pub usable: Option<UsableSurpluses>,
+    /// Bounds of the block information of the context under the model itself.
+    pub bounds: Option<BlockInformation>,
+    /// What was left out, and why.
+    pub notes: Vec<String>,
+}
+
+/// The bounds and what they were made of.
+#[derive(Debug, Clone, Serialize)]
+pub struct BlockInformation {
+    /// The bounds.
+    #[serde(flatten)]
+    pub bounds: SurplusBounds,
+    /// How many of the contexts have a state that no other of them has: if all, the information of the
+    /// context is that of the state.
+    pub distinct_states: usize,
+    /// Tokens taken through the network.
+    pub forwarded: usize,
+}
+
+/// Information surplus of a model's states: what it says of the next token by layer, what a linear head
+/// can use of the tokens after it, and bounds of what its context tells about whole blocks.
+///
+/// # Errors
+/// What opening the source meets; K = 0; bounds without a model or with fewer documents than contexts;
+/// [`lens::usable_surplus`].
+pub fn information_ahead(
+    source: &InformationSource,
+    options: &AheadOptions,
+    seed: u64,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Measured<AheadReport>, RunError> {
+    if options.furthest == 0 {
+        return Err(RunError::Usage(
+            "--k 0: give 1 or more, tokens after the next".into(),
+        ));
+    }
+    let opened = source.open(on_event)?;
+    let observation = &opened.observation;
+    let mut notes = Vec::new();
+    on_event(Event::Part("information of states".into()));
+    let readings = lens::layer_readings(observation, seed, &mut |_| {});
+    let readings = readings.map_err(|e| opened.error(e))?;
+    let usable = match observation.info.kind {
+        Kind::Contexts => {
+            notes.push(
+                "no usable surplus: it needs an observation of kind positions, where the tokens ahead are known".into(),
+            );
+            None
+        }
+        Kind::Positions => {
+            let layers = match options.layers.is_empty() {
+                true => spread(observation),
+                false => options.layers.clone(),
+            };
+            let ahead = match options.ahead.is_empty() {
+                true => powers(options.furthest),
+                false => options.ahead.clone(),
+            };
+            on_event(Event::Part(format!(
+                "fitting {} heads on {} positions",
+                ahead.len() * (layers.len() + 1),
+                observation.rows()
+            )));
+            let found = lens::usable_surplus(
+                observation,
+                &layers,
+                &ahead,
+                &options.heads,
+                &mut |done, total| on_event(Event::Progress { done, total }),
+            );
+            Some(found.map_err(|e| opened.error(e))?)
+        }
+    };
+    let bounds = match options.bounds {
+        Some(bounds) => Some(block_information(
+            &opened,
+            bounds,
+            options.furthest,
+            seed,
+            on_event,
+        )?),
+        None => None,
+    };
+    let result = AheadReport {
+        readings,
+        usable,
+        bounds,
+        notes,
+    };
+    Ok(opened.measured(result))
+}
+
+/// 1, 2, 4, ... up to `furthest`, and `furthest`.
+fn powers(furthest: usize) -> Vec<usize> {
+    let mut ahead: Vec<usize> = (0..usize::BITS)
+        .map(|shift| 1 << shift)
+        .take_while(|&k| k <= furthest)
+        .collect();
+    if ahead.last() != Some(&furthest) {
+        ahead.push(furthest);
+    }
+    ahead
+}
+
+/// Five of the kept layers, evenly spread, the last among them.
+fn spread(observation: &Observation) -> Vec<usize> {
+    const MOST: usize = 5;
+    let all: Vec<usize> = observation
+        .states
+        .iter()
+        .flat_map(|s| s.layers().map(|(l, _)| l))
+        .collect();
+    let last = all.len().saturating_sub(1);
+    let mut chosen: Vec<usize> = (0..MOST.min(all.len()))
+        .map(|i| all[last - (MOST.min(all.len()) - 1 - i) * last / (MOST - 1).max(1)])
+        .collect();
+    chosen.dedup();
+    chosen
+}
+
+/// Rows of distinct documents (or of distinct contexts), in random order.
+fn independent_rows(observation: &Observation, seed: u64) -> Vec<usize> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut chosen: Vec<usize> = match &observation.contexts {
+        Rows::Contexts { .. } => (0..observation.rows()).collect(),
+        Rows::Positions(positions) => {
+            let rows: Vec<usize> = (0..observation.rows()).collect();
+            rows.chunk_by(|&a, &b| positions.document[a] == positions.document[b])
+                .filter_map(|rows| rows.choose(&mut rng).copied())
+                .collect()
+        }
+    };
+    chosen.shuffle(&mut rng);
+    chosen
+}
+
+fn block_information(
+    opened: &Opened,
+    options: BoundOptions,
+    length: usize,
+    seed: u64,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<BlockInformation, RunError> {
+    let model = opened.need_model("a bound of block information")?;
+    let observation = &opened.observation;
+    let rows = independent_rows(observation, seed);
+    let BoundOptions { contexts, groups } = options;
+    let needed = contexts.saturating_mul(groups);
+    if contexts < 3 || rows.len() < needed || groups == 0 {
+        return Err(RunError::Usage(format!(
+            "bounds of {groups} groups of {contexts} contexts need {needed} contexts from distinct documents, 3 a group at least; the observation has {}",
+            rows.len()
+        )));
+    }
+    let rows = &rows[..needed];
+    let batch = observation.context_batch()?;
+    let prefixes = prefixes(&batch, rows, model, length)?;
+    let states = observation.states.as_ref().map(|s| s.last().1);
+    let mut bits: Vec<Vec<u32>> = states.map_or(Vec::new(), |states| {
+        let bits = |&row: &usize| states.row(row).iter().map(|x| x.to_bits()).collect();
+        rows.iter().map(bits).collect()
+    });
+    bits.sort_unstable();
+    bits.dedup();
+    let generation = Generation {
+        sampling: Sampling::default(),
+        samples: 1,
+        most: length,
+        stop: Vec::new(),
+        seed,
+    };
+    on_event(Event::Part(format!(
+        "bounds: {needed} continuations of {length} tokens, each after {contexts} contexts"
+    )));
+    let mut scores = Vec::with_capacity(groups);
+    let mut forwarded = 0;
+    for (done, group) in prefixes.chunks(contexts).enumerate() {
+        let group: Vec<&[u32]> = group.iter().map(Vec::as_slice).collect();
+        let drawn = model.generate(&group, &generation)?;
+        let questions: Vec<(&[u32], &[u32])> = drawn
+            .iter()
+            .flat_map(|text| group.iter().map(|prefix| (*prefix, text.tokens.as_slice())))
+            .collect();
+        let found = model.score(&questions)?;
+        forwarded += found.forwarded;
+        let mut answers = found.scores.into_iter();
+        let tokens: Vec<Vec<Vec<f64>>> = (0..contexts)
+            .map(|_| {
+                let row = answers.by_ref().take(contexts);
+                row.map(|s| s.tokens.iter().map(|&x| f64::from(x)).collect())
+                    .collect()
+            })
+            .collect();
+        scores.push(PairScores::new(&tokens).map_err(|e| opened.error(e))?);
+        on_event(Event::Progress {
+            done: done + 1,
+            total: groups,
+        });
+    }
+    Ok(BlockInformation {
+        bounds: lens::surplus_bounds(&scores).map_err(|e| opened.error(e))?,
+        distinct_states: bits.len(),
+        forwarded,
+    })
+}
+
+/// The last tokens that the model read at each row, as many as leave room for `length` more.
+fn prefixes(
+    batch: &lawvere_core::ContextBatch,
+    rows: &[usize],
+    model: &LanguageModel,
+    length: usize,
+) -> Result<Vec<Vec<u32>>, RunError> {
+    let room = model.context_length() - usize::from(model.bos().is_some());
+    if length >= room {
+        return Err(RunError::Usage(format!(
+            "--k {length}: this model reads {room} tokens at once"
+        )));
+    }
+    let all: Vec<Vec<u32>> = batch
+        .windows()
+        .flat_map(|w| {
+            w.positions
+                .iter()
+                .map(move |&p| w.tokens[..p as usize].to_vec())
+        })
+        .collect();
+    Ok(rows
+        .iter()
+        .map(|&row| {
+            let prefix = &all[row];
+            prefix[prefix.len().saturating_sub(room - length)..].to_vec()
+        })
+        .collect())
+}

@@ -1,0 +1,258 @@
+use lawvere_core::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken};
+use lawvere_information as lens;
+use lawvere_information::{Draft, DraftHeads, DraftReport, HeadOptions, PrefixDrafts};
+use lawvere_lm::{Generation, LanguageModel, Sampling};
+use lawvere_observe::{Observation, Rows};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use serde::Serialize;
+
+use super::source::{InformationSource, Measured, Opened};
+use crate::{Event, RunError};
+
+/// What [`draft`] does.
+#[derive(Debug, Clone)]
+pub struct DraftOptions {
+    /// gamma: tokens drafted at once, after the next.
+    pub length: usize,
+    /// The layer that heads draft from; the last without a number.
+    pub layer: Option<usize>,
+    /// Prefixes of either kind.
+    pub prefixes: usize,
+    /// The shortest and longest prefix, in tokens.
+    pub prefix_tokens: (usize, usize),
+    /// Drafts a prefix for the forecast, and as many for the run.
+    pub drafts: usize,
+    /// The cost of a head in passes of the model; `None`: by counting multiplications.
+    pub cost: Option<f64>,
+    /// How heads are fitted.
+    pub heads: HeadOptions,
+}
+
+/// Drafting with fitted heads, forecast and run.
+#[derive(Debug, Clone, Serialize)]
+pub struct DraftRun {
+    /// The layer that heads draft from.
+    pub layer: usize,
+    /// gamma.
+    pub length: usize,
+    /// Tokens that a drafter can propose.
+    pub drafted_tokens: usize,
+    /// On prefixes that the model drew itself: the law that decoding meets.
+    pub model_prefixes: DraftReport,
+    /// On prefixes of held-out documents.
+    pub corpus_prefixes: DraftReport,
+}
+
+/// Where the first tokens of a drawn prefix come from: so many of a held-out document.
+const SEED_TOKENS: usize = 4;
+/// Prefixes whose laws are held together.
+const AT_ONCE: usize = 32;
+
+/// Fits heads for the tokens after the next and drafts with them: the expected number of accepted tokens
+/// from overlaps, and the number that really are when drafts are accepted token by token.
+///
+/// # Errors
+/// What opening the source meets; no model; prefixes longer than the model reads; fewer held-out
+/// documents than prefixes; [`lens::draft_heads`].
+pub fn draft(
+    source: &InformationSource,
+    options: &DraftOptions,
+    seed: u64,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Measured<DraftRun>, RunError> {
+    let opened = source.open(on_event)?;
+    let model = opened.need_model("drafting")?;
+    let room = model.context_length() - usize::from(model.bos().is_some());
+    let (shortest, longest) = options.prefix_tokens;
+    if shortest <= SEED_TOKENS || longest < shortest || longest + options.length + 1 > room {
+        return Err(RunError::Usage(format!(
+            "prefixes of {shortest} to {longest} tokens: they must have more than {SEED_TOKENS}, and with {} drafted tokens at most the {room} that this model reads at once",
+            options.length + 1
+        )));
+    }
+    on_event(Event::Part(format!(
+        "fitting {} draft heads on {} positions",
+        options.length,
+        opened.observation.rows()
+    )));
+    let heads = lens::draft_heads(
+        &opened.observation,
+        options.layer,
+        options.length,
+        &options.heads,
+        &mut |done, total| on_event(Event::Progress { done, total }),
+    );
+    let heads = heads.map_err(|e| opened.error(e))?;
+    let documents = held_out(&opened, &heads, seed)?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let enough = |tokens: &&[u32]| tokens.len() >= shortest;
+    let usable: Vec<&[u32]> = documents.iter().copied().filter(enough).collect();
+    if usable.len() < options.prefixes {
+        return Err(RunError::Usage(format!(
+            "{} prefixes of at least {shortest} tokens: only {} held-out documents of the observation are as long; take fewer (--prefixes), shorter ones (--prefix-tokens), or observe more positions",
+            options.prefixes,
+            usable.len()
+        )));
+    }
+    let mut corpus = Vec::with_capacity(options.prefixes);
+    let mut drawn = Vec::with_capacity(options.prefixes);
+    on_event(Event::Part(format!(
+        "drawing {} prefixes",
+        options.prefixes
+    )));
+    for tokens in &usable[..options.prefixes] {
+        let length = rng.random_range(shortest..=longest.min(tokens.len()));
+        corpus.push(tokens[..length].to_vec());
+        drawn.push((tokens[..SEED_TOKENS].to_vec(), length));
+    }
+    let drawn = own_prefixes(model, &drawn, seed)?;
+    let cost = options.cost.unwrap_or_else(|| {
+        let pass = model.multiply_adds_per_token() + model.vocab_size() * model.hidden_size();
+        heads.multiply_adds() as f64 / pass as f64
+    });
+    let mut report = |name: &str, prefixes: &[Vec<u32>], seed: u64| {
+        on_event(Event::Part(format!("drafting after {name} prefixes")));
+        let drafts = run(model, &heads, prefixes, options, seed, on_event)?;
+        lens::draft_report(&drafts, cost).map_err(|e| opened.error(e))
+    };
+    let result = DraftRun {
+        layer: heads.layer,
+        length: options.length,
+        drafted_tokens: heads.tokens.len(),
+        model_prefixes: report("the model's own", &drawn, seed.wrapping_add(1))?,
+        corpus_prefixes: report("the corpus's", &corpus, seed.wrapping_add(2))?,
+    };
+    Ok(opened.measured(result))
+}
+
+/// The beginnings of documents that heads were not fitted on, one window each, in random order.
+fn held_out<'a>(
+    opened: &'a Opened,
+    heads: &DraftHeads,
+    seed: u64,
+) -> Result<Vec<&'a [u32]>, RunError> {
+    let Observation { contexts, .. } = &opened.observation;
+    let Rows::Positions(positions) = contexts else {
+        return Err(opened.error(lens::InformationError::NeedsPositions));
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    let mut found = Vec::new();
+    for (row, &document) in positions.document.iter().enumerate() {
+        if heads.held_out.binary_search(&document).is_ok() && seen.insert(document) {
+            let window = positions.window[row] as usize;
+            let bounds = &positions.window_offsets[window..window + 2];
+            found.push(&positions.tokens[bounds[0] as usize..bounds[1] as usize]);
+        }
+    }
+    found.shuffle(&mut StdRng::seed_from_u64(seed));
+    Ok(found)
+}
+
+/// Prefixes that the model goes on to the lengths asked for.
+fn own_prefixes(
+    model: &LanguageModel,
+    beginnings: &[(Vec<u32>, usize)],
+    seed: u64,
+) -> Result<Vec<Vec<u32>>, RunError> {
+    let most = beginnings
+        .iter()
+        .map(|(b, n)| n - b.len())
+        .max()
+        .unwrap_or(0);
+    let prompts: Vec<&[u32]> = beginnings.iter().map(|(b, _)| b.as_slice()).collect();
+    let texts = model.generate(&prompts, &sampling(most, seed))?;
+    let pairs = beginnings.iter().zip(texts);
+    Ok(pairs
+        .map(|((beginning, length), text)| {
+            let more = &text.tokens[..length - beginning.len()];
+            [beginning, more].concat()
+        })
+        .collect())
+}
+
+fn sampling(most: usize, seed: u64) -> Generation {
+    Generation {
+        sampling: Sampling::default(),
+        samples: 1,
+        most,
+        stop: Vec::new(),
+        seed,
+    }
+}
+
+/// Forecasts and runs after every prefix.
+fn run(
+    model: &LanguageModel,
+    heads: &DraftHeads,
+    prefixes: &[Vec<u32>],
+    options: &DraftOptions,
+    seed: u64,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Vec<PrefixDrafts>, RunError> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut found = Vec::with_capacity(prefixes.len());
+    for part in prefixes.chunks(AT_ONCE) {
+        let slices: Vec<&[u32]> = part.iter().map(Vec::as_slice).collect();
+        let batch = ContextBatch::of_contexts(slices.iter().copied());
+        let states = model.encode(&batch, &[Layer(heads.layer)])?.remove(0);
+        // The next token itself is the model's own, whether or not anything was drafted.
+        let next: Vec<u32> = model
+            .generate(&slices, &sampling(1, rng.random()))?
+            .iter()
+            .flat_map(|text| text.tokens.first().copied())
+            .collect();
+        let laws = heads.laws(&states, &next)?;
+        let law = |k: usize, i: usize| -> Vec<f64> {
+            laws[k].row(i).iter().map(|&p| f64::from(p)).collect()
+        };
+        let mut drafts = Vec::with_capacity(2 * options.drafts * part.len());
+        let mut windows = ContextBatch::new();
+        for (i, prefix) in part.iter().enumerate() {
+            let drafter: Vec<Vec<f64>> = (0..options.length).map(|k| law(k, i)).collect();
+            for _ in 0..2 * options.drafts {
+                let path: Vec<usize> = drafter.iter().map(|q| Draft::draw(q, &mut rng)).collect();
+                let mut tokens = prefix.clone();
+                tokens.push(next[i]);
+                let drafted = path[..options.length - 1].iter();
+                tokens.extend(drafted.map(|&outcome| heads.tokens[outcome]));
+                let from = prefix.len() as u32 + 1;
+                let positions: Vec<u32> = (from..from + options.length as u32).collect();
+                windows.push(&tokens, &positions)?;
+                drafts.push(Draft {
+                    path,
+                    drafter: drafter.clone(),
+                    model: Vec::with_capacity(options.length),
+                });
+            }
+        }
+        model.log_probs(&windows, &mut |first, block| {
+            let LogProbs::Dense(block) = block else {
+                return Err(KernelError::NotFinite);
+            };
+            for (row, log_probs) in block.rows().enumerate() {
+                let told = heads
+                    .tokens
+                    .iter()
+                    .map(|&t| f64::from(log_probs[t as usize]).exp());
+                drafts[(first + row) / options.length]
+                    .model
+                    .push(told.collect());
+            }
+            Ok(())
+        })?;
+        for drafts in drafts.chunks(2 * options.drafts) {
+            let (forecast, run) = drafts.split_at(options.drafts);
+            found.push(PrefixDrafts {
+                forecasts: forecast.iter().map(Draft::forecast).collect(),
+                accepted: run.iter().map(|draft| draft.run(&mut rng)).collect(),
+            });
+        }
+        on_event(Event::Progress {
+            done: found.len(),
+            total: prefixes.len(),
+        });
+    }
+    Ok(found)
+}
