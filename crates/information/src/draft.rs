@@ -227,3 +227,119 @@ pub fn draft_report(prefixes: &[PrefixDrafts], cost: f64) -> Result<DraftReport,
         speedup_parallel: (1.0 + forecast) / (1.0 + cost),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    /// Laws of two tokens out of three, the second given the first; the drafter knows the first two tokens
+    /// and does not look at its own first one.
+    const DRAFTER: [[f64; 2]; 2] = [[0.7, 0.3], [0.4, 0.6]];
+    const FIRST: [f64; 3] = [0.5, 0.3, 0.2];
+    const SECOND: [[f64; 3]; 2] = [[0.1, 0.8, 0.1], [0.6, 0.0, 0.4]];
+
+    fn draft(path: [usize; 2]) -> Draft {
+        Draft {
+            path: path.to_vec(),
+            drafter: DRAFTER.map(|q| q.to_vec()).to_vec(),
+            model: vec![FIRST[..2].to_vec(), SECOND[path[0]][..2].to_vec()],
+        }
+    }
+
+    fn paths() -> impl Iterator<Item = ([usize; 2], f64)> {
+        let pairs = [[0, 0], [0, 1], [1, 0], [1, 1]].into_iter();
+        pairs.map(|path| (path, DRAFTER[0][path[0]] * DRAFTER[1][path[1]]))
+    }
+
+    /// P(first accepted), P(both accepted): sums of the smaller of both laws over all paths.
+    fn exact() -> [f64; 2] {
+        let first = (0..2).map(|i| FIRST[i].min(DRAFTER[0][i]));
+        let both = (0..2).map(|i| {
+            let second: f64 = (0..2).map(|j| SECOND[i][j].min(DRAFTER[1][j])).sum();
+            FIRST[i].min(DRAFTER[0][i]) * second
+        });
+        [first.sum(), both.sum()]
+    }
+
+    #[test]
+    fn forecasts_over_all_drafted_paths_are_the_probabilities_of_acceptance() {
+        let mut survival = [0.0; 2];
+        for (path, p) in paths() {
+            let forecast = draft(path).forecast();
+            (0..2).for_each(|k| survival[k] += p * forecast.survival[k]);
+            for (overlap, divergence) in forecast.overlaps.iter().zip(&forecast.divergences) {
+                assert!(1.0 - (divergence / 2.0).sqrt() <= *overlap);
+            }
+        }
+        let exact = exact();
+        assert!((0..2).all(|k| (survival[k] - exact[k]).abs() < 1e-12));
+        // A product of overlaps along the same paths is not that.
+        let product =
+            paths().map(|(path, p)| p * draft(path).forecast().overlaps.iter().product::<f64>());
+        assert!(product.sum::<f64>() > exact[1] + 0.01);
+    }
+
+    #[test]
+    fn runs_accept_as_often_as_is_forecast_and_texts_follow_the_model() {
+        const RUNS: usize = 40_000;
+        let mut rng = StdRng::seed_from_u64(3);
+        let (mut reached, mut firsts) = ([0usize; 2], [0usize; 3]);
+        for _ in 0..RUNS {
+            let path = [0, 1].map(|k| Draft::draw(&DRAFTER[k], &mut rng));
+            let draft = draft(path);
+            let accepted = draft.run(&mut rng);
+            (0..accepted).for_each(|k| reached[k] += 1);
+            let first = match accepted {
+                0 => draft.replacement(0, &[0, 1], &FIRST, &mut rng),
+                _ => path[0],
+            };
+            firsts[first] += 1;
+        }
+        let share = |count: usize| count as f64 / RUNS as f64;
+        let near = |count: usize, p: f64| {
+            let error = (p * (1.0 - p) / RUNS as f64).sqrt();
+            assert!(
+                (share(count) - p).abs() < 4.0 * error,
+                "{} {p}",
+                share(count)
+            );
+        };
+        (0..2).for_each(|k| near(reached[k], exact()[k]));
+        (0..3).for_each(|k| near(firsts[k], FIRST[k]));
+    }
+
+    #[test]
+    fn a_report_joins_prefixes_and_says_how_far_run_and_forecast_are_apart() {
+        let mut rng = StdRng::seed_from_u64(4);
+        let mut some = || {
+            let path = [0, 1].map(|k| Draft::draw(&DRAFTER[k], &mut rng));
+            let draft = draft(path);
+            (draft.forecast(), draft.run(&mut rng))
+        };
+        let prefixes: Vec<PrefixDrafts> = (0..4000)
+            .map(|_| PrefixDrafts {
+                forecasts: vec![some().0, some().0],
+                accepted: vec![some().1, some().1],
+            })
+            .collect();
+        let report = draft_report(&prefixes, 0.1).unwrap();
+        let exact = exact();
+        assert!((report.forecast - exact[0] - exact[1]).abs() < 4.0 * report.forecast_error);
+        assert!((report.measured - exact[0] - exact[1]).abs() < 4.0 * report.measured_error);
+        assert!(report.deviations.abs() < 4.0);
+        assert!((report.overlaps[0] - exact[0]).abs() < 1e-9);
+        assert!((report.overlaps[1] - exact[1] / exact[0]).abs() < 0.01);
+        assert!((report.speedup_parallel - (1.0 + report.forecast) / 1.1).abs() < 1e-12);
+        assert!((report.speedup_sequential - (1.0 + report.forecast) / 1.2).abs() < 1e-12);
+        assert!(
+            report
+                .pinsker
+                .iter()
+                .zip(&report.overlaps)
+                .all(|(b, o)| b <= o)
+        );
+        assert!(draft_report(&prefixes[..1], 0.1).is_err());
+        assert!(draft_report(&prefixes, f64::NAN).is_err());
+    }
+}

@@ -20,13 +20,12 @@ pub struct HeadOptions {
     pub outcomes: usize,
     /// Positions of a step.
     pub batch: usize,
-    /// The learning rate, halved whenever the validation loss does not fall.
+    /// The learning rate of the first step times the dimension of a state; it falls to 0. (A step of Adam
+    /// moves a logit by about the rate times the dimension, whatever the model.)
     pub learning_rate: f64,
-    /// Times the learning rate is halved before fitting ends.
-    pub halvings: usize,
-    /// Passes over the positions at most.
+    /// Passes over the positions; the best head of any of them is kept.
     pub epochs: usize,
-    /// The share of documents whose loss decides when to stop.
+    /// The share of documents whose loss says which head is best.
     pub validation: f64,
     /// The share of documents that results are of.
     pub test: f64,
@@ -39,9 +38,8 @@ impl Default for HeadOptions {
         Self {
             outcomes: 2048,
             batch: 256,
-            learning_rate: 1e-3,
-            halvings: 3,
-            epochs: 40,
+            learning_rate: 0.5,
+            epochs: 8,
             validation: 0.1,
             test: 0.25,
             seed: 0,
@@ -153,7 +151,8 @@ struct Example {
     document: u32,
 }
 
-/// Features of states and tokens, each dimension centred and scaled on the positions fitted on.
+/// Features of states and tokens: each dimension centred and scaled to one variance on the positions fitted
+/// on.
 #[derive(Debug, Clone, PartialEq)]
 struct Inputs {
     state: Scaling,
@@ -451,27 +450,21 @@ impl<'a> Data<'a> {
         };
         let mut best = (mean_loss(&start), start.clone(), 0);
         let mut fitting = Fitting::new(start);
-        let (mut rate, mut halvings) = (options.learning_rate, 0);
+        let rate = options.learning_rate / self.outputs.ncols() as f64;
+        let steps = (options.epochs * fitted.len().div_ceil(options.batch)) as f64;
         for epoch in 1..=options.epochs {
             order.shuffle(&mut rng);
             for batch in order.chunks(options.batch) {
                 let batch: Vec<Example> = batch.iter().map(|&i| fitted[i]).collect();
+                // The rate falls to 0 along a half period of the cosine.
+                let way = f64::from(fitting.step) / steps;
+                let rate = 0.5 * rate * (1.0 + (std::f64::consts::PI * way).cos());
                 fitting.step(self, inputs, states, &batch, rate);
             }
             let loss = mean_loss(&fitting.head);
-            if loss < best.0 - 1e-4 {
-                best = (loss, fitting.head.clone(), epoch);
-                continue;
-            }
             if loss < best.0 {
                 best = (loss, fitting.head.clone(), epoch);
             }
-            halvings += 1;
-            if halvings > options.halvings {
-                break;
-            }
-            rate *= 0.5;
-            fitting = Fitting::new(best.1.clone());
         }
         (best.1, best.2)
     }
@@ -516,8 +509,8 @@ fn gather(
     inputs.gather(states, &rows, &tokens)
 }
 
-/// Head rows of the tokens told apart and, last, the mean of all others; centred and of mean square 1 an
-/// entry, which a linear map before them takes back.
+/// Head rows of the tokens told apart and, last, the mean of all others; centred and of mean square length 1,
+/// which a linear map before them takes back.
 fn output_rows(weight: &RowMatrix<f32>, tokens: &[u32]) -> RowMatrix<f32> {
     let d = weight.ncols();
     let mut chosen = vec![false; weight.nrows()];
@@ -539,7 +532,7 @@ fn output_rows(weight: &RowMatrix<f32>, tokens: &[u32]) -> RowMatrix<f32> {
         .collect();
     let square = sum((0..count * d).map(|j| (value(j / d, j % d) - mean[j % d]).powi(2)));
     let scale = match square > 0.0 {
-        true => (count as f64 * d as f64 / square).sqrt(),
+        true => (count as f64 / square).sqrt(),
         false => 1.0,
     };
     RowMatrix::from_fn(count, d, |i, k| (scale * (value(i, k) - mean[k])) as f32)

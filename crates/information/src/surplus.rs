@@ -337,14 +337,18 @@ impl Jackknife {
         Self { all, without }
     }
 
-    /// A statistic and its variance.
+    /// A statistic and its variance. An upper bound is infinite where a continuation is impossible after
+    /// all other contexts, and its variance where leaving a single context out makes it so.
     fn estimate(&self, of: &dyn Fn(&Values) -> f64) -> (f64, f64) {
         let value = of(&self.all);
         if !value.is_finite() {
-            return (value, f64::INFINITY);
+            return (f64::INFINITY, f64::INFINITY);
         }
         let n = self.without.len() as f64;
         let values: Vec<f64> = self.without.iter().map(of).collect();
+        if values.iter().any(|v| !v.is_finite()) {
+            return (value, f64::INFINITY);
+        }
         let mean = sum(values.iter().copied()) / n;
         let squares = sum(values.iter().map(|v| (v - mean).powi(2)));
         (value, (n - 1.0) / n * squares)

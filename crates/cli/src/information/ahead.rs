@@ -17,10 +17,10 @@ struct HeadArgs {
     /// Tokens that heads tell apart, the most frequent ones; all others are one outcome
     #[arg(long, default_value_t = HeadOptions::default().outcomes, value_parser = positive)]
     outcomes: usize,
-    /// Passes over the positions at most
+    /// Passes over the positions
     #[arg(long, default_value_t = HeadOptions::default().epochs, value_parser = positive)]
     epochs: usize,
-    /// The learning rate, halved when documents of their own show no gain
+    /// The learning rate of the first step times the dimension of a state; it falls to 0
     #[arg(long, default_value_t = HeadOptions::default().learning_rate)]
     learning_rate: f64,
     /// The share of documents held out
@@ -41,8 +41,8 @@ impl HeadArgs {
     }
 }
 
-/// How many tokens ahead states know: information about the next token by layer, what fitted heads can use
-/// of the tokens after it, and bounds for whole blocks
+/// How many tokens ahead states know: what fitted heads can use of the tokens after the next, and bounds for
+/// whole blocks (`layers` has what states tell of the next token itself)
 #[derive(Args)]
 pub struct SurplusArgs {
     #[command(flatten)]

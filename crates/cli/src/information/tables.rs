@@ -148,10 +148,9 @@ pub fn layers(found: &Measured<LayerReport>) -> String {
 pub fn surplus(found: &Measured<AheadReport>) -> String {
     let r = &found.result;
     let mut lines = vec![format!(
-        "what states tell of the next token, {}, nats",
+        "what states tell of the tokens after the next, {}",
         rests_on(found)
     )];
-    lines.extend(readings(&r.readings));
     if let Some(usable) = &r.usable {
         lines.push(format!(
             "\nusable surplus: held-out gain of a head on state and next token over one on the next token, nats\n{} outcomes, all other tokens ({:.1} %) one of them; fitted on {} positions, {} documents held out",

@@ -1,5 +1,5 @@
 use lawvere_information as lens;
-use lawvere_information::{HeadOptions, LayerReading, PairScores, SurplusBounds, UsableSurpluses};
+use lawvere_information::{HeadOptions, PairScores, SurplusBounds, UsableSurpluses};
 use lawvere_lm::{Generation, LanguageModel, Sampling};
 use lawvere_observe::{Kind, Observation, Rows};
 use rand::SeedableRng;
@@ -34,11 +34,9 @@ pub struct BoundOptions {
     pub groups: usize,
 }
 
-/// How much states know beyond the next token: its readings kept apart.
+/// How much states know beyond the next token; the two readings are different quantities.
 #[derive(Debug, Clone, Serialize)]
 pub struct AheadReport {
-    /// I(S;W_t) layer by layer, read out through the final norm and head.
-    pub readings: Vec<LayerReading>,
     /// What fitted heads can use, held out; `None` of contexts, which no tokens ahead are known of.
     pub usable: Option<UsableSurpluses>,
     /// Bounds of the block information of the context under the model itself.
@@ -60,8 +58,8 @@ pub struct BlockInformation {
     pub forwarded: usize,
 }
 
-/// Information surplus of a model's states: what it says of the next token by layer, what a linear head
-/// can use of the tokens after it, and bounds of what its context tells about whole blocks.
+/// Information surplus of a model's states: what a linear head can use of the tokens after the next, and
+/// bounds of what the context tells about whole blocks ([`layers`](super::layers) has I(S;W_t) itself).
 ///
 /// # Errors
 /// What opening the source meets; K = 0; bounds without a model or with fewer documents than contexts;
@@ -80,9 +78,6 @@ pub fn information_ahead(
     let opened = source.open(on_event)?;
     let observation = &opened.observation;
     let mut notes = Vec::new();
-    on_event(Event::Part("information of states".into()));
-    let readings = lens::layer_readings(observation, seed, &mut |_| {});
-    let readings = readings.map_err(|e| opened.error(e))?;
     let usable = match observation.info.kind {
         Kind::Contexts => {
             notes.push(
@@ -125,7 +120,6 @@ pub fn information_ahead(
         None => None,
     };
     let result = AheadReport {
-        readings,
         usable,
         bounds,
         notes,
