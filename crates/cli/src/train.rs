@@ -269,6 +269,9 @@ pub struct TrainArgs {
     /// measures.jsonl [default: auto]
     #[arg(long, value_enum)]
     measures: Option<MeasuresArg>,
+    /// Keep a checkpoint after so many steps too, in checkpoints/step-N; 0 is before the first
+    #[arg(long, value_delimiter = ',', value_name = "STEP,...")]
+    checkpoints: Vec<u64>,
     #[command(flatten)]
     training: TrainingArgs,
     /// The folder to make; an interrupted run is taken up again from its last saved state
@@ -308,6 +311,7 @@ impl TrainArgs {
             },
             training: self.training.training(global.seed),
             measures: self.measures.map_or(Measures::Auto, Into::into),
+            checkpoints: self.checkpoints.clone(),
             threads: rayon::current_num_threads(),
             command: command_line(),
         };

@@ -161,7 +161,7 @@ pub enum Whose {
 }
 
 /// The operator `Pi^{1/2} K Pi^{1/2}` of one kernel, and how rough the states are against it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Similarity {
     /// The kernel.
     pub kernel: SimilarityKernel,
@@ -265,6 +265,74 @@ pub fn similarity(
         residual: spectrum.residual,
         eigenvectors: spectrum.vectors,
         rows,
+    })
+}
+
+/// Similarities of some contexts, for a picture.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SimilarityMap {
+    /// The kernel.
+    pub kernel: SimilarityKernel,
+    /// The Observation's rows, similar ones beside each other.
+    pub rows: Vec<usize>,
+    /// K(x, x') of the model's laws, in the order of `rows`.
+    pub model: Vec<Vec<f64>>,
+    /// The same of the data's.
+    pub data: Vec<Vec<f64>>,
+}
+
+/// The similarities of the `contexts` heaviest contexts under an overlap kernel, model beside data, ordered by
+/// the second eigenvector of the model's.
+///
+/// Cost: a pass through the head for these contexts, and contexts^2 times the vocabulary.
+///
+/// # Errors
+/// An Observation of positions or without a model; a kernel made of Jensen-Shannon divergences; fewer than
+/// 2 contexts.
+pub fn similarity_map(
+    observation: &Observation,
+    kernel: SimilarityKernel,
+    contexts: usize,
+) -> Result<SimilarityMap, InformationError> {
+    need_contexts(observation, "predictive similarity")?;
+    if kernel.needs_divergence() {
+        return Err(InformationError::argument(
+            "similarity",
+            format!("a map of {kernel} is not made; take an overlap kernel"),
+        ));
+    }
+    let mut rows: Vec<usize> = (0..observation.rows()).collect();
+    rows.sort_by(|&a, &b| {
+        let (a_weight, b_weight) = (observation.weights[a], observation.weights[b]);
+        b_weight.total_cmp(&a_weight).then(a.cmp(&b))
+    });
+    rows.truncate(contexts);
+    if rows.len() < 2 {
+        return Err(InformationError::TooFew {
+            what: "a similarity of contexts",
+            of: "contexts",
+            needed: 2,
+            found: rows.len(),
+        });
+    }
+    let ones = vec![1.0; rows.len()];
+    let readout = Readout::of(observation, None)?;
+    let by_model = gram(&Laws::Model(&readout, &rows), kernel, &ones)?;
+    let eigen = symmetric_eigen(by_model.view())?;
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    let place = |i: usize| eigen.vectors.get(1, i);
+    order.sort_by(|&a, &b| place(a).total_cmp(&place(b)).then(a.cmp(&b)));
+    let laws = observation.laws();
+    let by_data = gram(&Laws::Data(&laws, &rows), kernel, &ones)?;
+    let ordered = |matrix: &RowMatrix<f64>| -> Vec<Vec<f64>> {
+        let row = |&i: &usize| order.iter().map(|&j| matrix.get(i, j)).collect();
+        order.iter().map(row).collect()
+    };
+    Ok(SimilarityMap {
+        kernel,
+        model: ordered(&by_model),
+        data: ordered(&by_data),
+        rows: order.iter().map(|&i| rows[i]).collect(),
     })
 }
 

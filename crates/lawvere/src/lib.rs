@@ -30,6 +30,7 @@ pub mod model;
 mod observe;
 mod origin;
 mod report;
+mod states;
 mod stories;
 mod train;
 mod truth;
@@ -45,7 +46,7 @@ pub use report::{ReportOptions, Subject, report};
 pub use stories::{StoriesOptions, StoriesSummary, stories};
 pub use train::{
     Along, ExactLoss, HeldOut, Labels, Measures, NetworkChoice, Source, TrainOptions, Trained,
-    TrainingRecord, train,
+    TrainingRecord, checkpoint_folder, train,
 };
 
 pub use lawvere_core as core;

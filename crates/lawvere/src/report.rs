@@ -24,6 +24,7 @@ use crate::defaults;
 use crate::forest::prefix_texts;
 use crate::index::index_with;
 use crate::observe::make;
+use crate::states::{StatesMaterial, checkpoint_steps};
 use crate::train::{fresh_seed, train};
 use crate::{
     Event, IndexOptions, Labels, Measures, NetworkChoice, RunError, Source, TrainOptions,
@@ -150,16 +151,17 @@ pub fn report(
         space,
         known,
         training,
+        trained,
     } = prepare(options, out, ours, &mut clock, on_event)?;
 
     let observer = Observer::new(&space, Some(&model), &options.layers)?;
-    let plan = ContextPlan {
+    let context_plan = ContextPlan {
         order: options.order,
         min_count: options.min_count,
         top: Some(options.contexts),
         document_end: None,
     };
-    let draft = observer.contexts(&plan)?;
+    let draft = observer.contexts(&context_plan)?;
     worth_measuring(options, &draft)?;
     let head_pass = 2.0 * draft.rows() as f64 * (model.vocab_size() * model.hidden_size()) as f64;
     let passes = 2.0 * draft.layers().len() as f64 + PASSES_BESIDE_LAYERS;
@@ -181,11 +183,11 @@ pub fn report(
     };
     // A network that was trained on the corpus is read on stories it has not seen.
     let fresh = known.as_ref().map_or(&space, |k| &k.fresh);
-    let last = Observer::new(fresh, Some(&model), &Layers::Last)?;
-    let draft = last.positions(&plan)?;
+    let running = Observer::new(fresh, Some(&model), &options.layers)?;
+    let draft = running.positions(&plan)?;
     let folder = out.join("running-text");
     let positions = make(
-        &last,
+        &running,
         &draft,
         &folder,
         "reading running text",
@@ -219,6 +221,23 @@ pub fn report(
     let information =
         information_page(options, &observation, &positions, known.is_some(), on_event)?;
     clock.part("information lens");
+
+    let material = StatesMaterial {
+        model: &model,
+        space: &space,
+        contexts: &observation,
+        plan: &context_plan,
+        positions: &positions,
+        language: known.as_ref().map(|k| &k.language),
+        trained: trained
+            .as_ref()
+            .map(|(path, steps)| (path.as_path(), steps.as_slice())),
+        layers: &options.layers,
+        seed: options.seed,
+        out,
+    };
+    let states = material.page(on_event)?;
+    clock.part("states");
 
     let truth = match (&known, true_metric) {
         (Some(known), Some(metric)) => {
@@ -259,7 +278,11 @@ pub fn report(
         model: model_facts,
         choice: choice(&observation),
         order: options.order,
-        caveats: caveats(&model, &information, known.is_some()),
+        caveats: {
+            let mut caveats = caveats(&model, &information, known.is_some());
+            caveats.extend(states.notes.iter().cloned());
+            caveats
+        },
         token_labels: token_labels(&observation, &supports, &information),
         context_labels: (0..observation.rows())
             .map(|row| observation.row_label(row))
@@ -267,6 +290,7 @@ pub fn report(
         metric,
         geometry,
         information,
+        states,
         truth,
         provenance: Provenance {
             tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -293,6 +317,8 @@ struct Ready {
     space: TextSpace,
     known: Option<Known>,
     training: Option<TrainingFacts>,
+    /// What was trained for the report, and the steps of its checkpoints.
+    trained: Option<(PathBuf, Vec<u64>)>,
 }
 
 /// A language whose kernel is known, and stories of it that no model was trained on.
@@ -312,7 +338,7 @@ fn prepare(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Ready, RunError> {
     let index_folder = out.join("index");
-    let (corpus, model_path, language) = match &options.subject {
+    let (corpus, model_path, built_in) = match &options.subject {
         Subject::Given { corpus, model } => (corpus.clone(), model.clone(), None),
         Subject::BuiltIn {
             words,
@@ -338,18 +364,20 @@ fn prepare(
                 },
                 training: *training,
                 measures: Measures::None,
+                checkpoints: checkpoint_steps(training.steps),
                 threads: options.threads,
                 command: options.command.clone(),
             };
             let model = out.join("model");
             train(&plan, &model, on_event)?;
             clock.part("training");
+            let steps = plan.checkpoints;
             let corpus = IndexOptions {
                 corpus: vec![corpus],
                 documents: DocumentUnit::Line,
                 lossy: false,
             };
-            (corpus, model, Some(language))
+            (corpus, model, Some((language, steps)))
         }
     };
     on_event(Event::Part(format!("loading {}", model_path.display())));
@@ -360,14 +388,17 @@ fn prepare(
     clock.part("loading the model");
     let space = index_with(&corpus, Some(tokenizer), &index_folder, on_event)?;
     clock.part("indexing the corpus");
-    let known = match language {
-        None => None,
-        Some(language) => {
+    let (known, trained) = match built_in {
+        None => (None, None),
+        Some((language, steps)) => {
             let stories = language.documents(fresh_seed(options.seed), FRESH_STORIES);
             let texts: Vec<String> = stories.iter().map(|s| language.text(s)).collect();
             let corpus = Corpus::from_documents(texts.iter().map(String::as_str))?;
             let fresh = TextSpace::build(&corpus, tokenizer, &mut |_| {})?;
-            Some(Known { language, fresh })
+            (
+                Some(Known { language, fresh }),
+                Some((model_path.clone(), steps)),
+            )
         }
     };
     let training = TrainingRecord::beside(&model_path).map(|record| TrainingFacts {
@@ -382,6 +413,7 @@ fn prepare(
         space,
         known,
         training,
+        trained,
     })
 }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use lawvere_geometry::{Heatmap, LayerCollapse, LogOdds, Reading, Spectrum, SupportSummary};
-use lawvere_information::{DifferenceErrors, FisherRao, LayerReading, LengthLoss, Likelihood};
+use lawvere_information::{
+    Alignment, DifferenceErrors, DraftReport, FisherRao, LayerReading, LengthLoss, Likelihood,
+    Similarity, SimilarityMap, Stochasticity, SurplusBounds, UsableSurpluses,
+};
 use lawvere_metric::{Comparison, Isometry};
 use serde::Serialize;
 
@@ -30,6 +33,8 @@ pub struct Report {
     pub geometry: GeometryPage,
     /// Lens 3.
     pub information: InformationPage,
+    /// Lens 3: what states know beyond the next token.
+    pub states: StatesPage,
     /// The exact values, where the language is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truth: Option<Truth>,
@@ -299,4 +304,76 @@ pub struct RunningText {
     pub documents: usize,
     pub likelihood: Likelihood,
     pub by_length: Vec<LengthLoss>,
+}
+
+/// What states know beyond the next token, and whether they line up with what follows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatesPage {
+    /// What fitted heads can use of the tokens after the next, on running text.
+    pub usable: Option<UsableSurpluses>,
+    /// Bounds of what contexts tell of blocks that the model draws.
+    pub bounds: Option<SurplusBounds>,
+    /// The exact values for the language's own states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact_ahead: Option<ExactAhead>,
+    /// Drafting with fitted heads, forecast and run.
+    pub draft: Option<DraftPage>,
+    /// Categorical entropies of model and corpus.
+    pub stochasticity: Vec<Stochasticity>,
+    /// The same with the exact laws in the place of the corpus's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact_stochasticity: Option<Vec<Stochasticity>>,
+    /// Alignment of every layer, with controls.
+    pub alignment: Alignment,
+    /// Similarity operators, the model's and the corpus's.
+    pub similarity: Vec<Similarity>,
+    /// Similarities of the heaviest contexts.
+    pub map: SimilarityMap,
+    /// Checkpoints of the training, judged by the exact laws; none of a given model.
+    pub along: Vec<TrainingPoint>,
+    /// What was left out, and why.
+    pub notes: Vec<String>,
+}
+
+/// Exact information of the language's hidden state, nats.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExactAhead {
+    /// `I(S; W_1..W_k)`, k = 1, 2, ...
+    pub block: Vec<f64>,
+    /// `I(S; W_(1+k) | W_1)`, k = 1, 2, ...
+    pub single: Vec<f64>,
+}
+
+/// Drafting with fitted heads.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DraftPage {
+    /// The layer that heads draft from.
+    pub layer: usize,
+    /// Tokens drafted at once.
+    pub length: usize,
+    /// Tokens that a drafter can propose.
+    pub drafted_tokens: usize,
+    /// After prefixes that the model drew.
+    pub model: DraftReport,
+    /// After prefixes of documents that heads were not fitted on.
+    pub corpus: DraftReport,
+}
+
+/// A checkpoint on the way of a training, judged by the exact laws of the language.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainingPoint {
+    /// Steps made.
+    pub step: u64,
+    /// Spectral alignment at the head's input.
+    pub alignment: f64,
+    /// The same with prototypes dealt to contexts at random.
+    pub shuffled: f64,
+    /// Linear CKA of states and prototypes.
+    pub cka: f64,
+    /// The same with prototypes dealt at random.
+    pub cka_shuffled: f64,
+    /// Categorical entropies of model and language.
+    pub stochasticity: Vec<Stochasticity>,
+    /// The model's cross-entropy under the exact laws, nats.
+    pub cross_entropy: f64,
 }

@@ -20,14 +20,15 @@ mod number;
 mod page;
 mod predictions;
 mod running;
+mod states;
 mod table;
 mod text;
 mod truth;
 
 pub use data::{
-    CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Predictions,
-    Provenance, Report, RunningText, Text, TrainingFacts, TrueGeometry, TrueInformation,
-    TrueMetric, Truth,
+    CorpusFacts, DraftPage, ExactAhead, GeometryPage, InformationPage, LanguageFacts, MetricPage,
+    ModelFacts, Predictions, Provenance, Report, RunningText, StatesPage, Text, TrainingFacts,
+    TrainingPoint, TrueGeometry, TrueInformation, TrueMetric, Truth,
 };
 pub use implicit::{
     CurvePoint, ImplicitProvenance, ImplicitReport, Map, NetworkRun, PathMatch, PatternFacts,
@@ -87,6 +88,13 @@ pub fn render(report: &Report) -> Result<Rendered, ReportError> {
             question: "How far are the model's predictions from the corpus, how sure are they, and what does a hidden \
                        state say about the next token?",
             figures: information::figures(report)?,
+        },
+        Chapter {
+            id: "states",
+            title: "States",
+            question: "What does a hidden state know beyond the next token, does it line up with what the data say \
+                       follows, and what would drafting from it gain?",
+            figures: states::figures(report)?,
         },
     ];
     let figures = chapters.iter().flat_map(|c| &c.figures);

@@ -99,7 +99,7 @@ pub struct DraftArgs {
     /// The layer that heads draft from [default: the last]
     #[arg(long)]
     layer: Option<usize>,
-    /// Prefixes of either kind: drawn by the model, and of held-out documents
+    /// Prefixes of either kind at most: drawn by the model, and of held-out documents, each of its own
     #[arg(long, default_value_t = 400, value_parser = positive)]
     prefixes: usize,
     /// The shortest and longest prefix, in tokens

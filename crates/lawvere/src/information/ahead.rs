@@ -7,8 +7,12 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use serde::Serialize;
 
-use super::source::{InformationSource, Measured, Opened};
+use super::source::{InformationSource, Measured};
+use crate::states::spread;
 use crate::{Event, RunError};
+
+/// Layers that heads are fitted on unless some are named.
+const HEAD_LAYERS: usize = 5;
 
 /// What [`information_ahead`] looks at.
 #[derive(Debug, Clone)]
@@ -87,7 +91,7 @@ pub fn information_ahead(
         }
         Kind::Positions => {
             let layers = match options.layers.is_empty() {
-                true => spread(observation),
+                true => spread(observation, HEAD_LAYERS),
                 false => options.layers.clone(),
             };
             let ahead = match options.ahead.is_empty() {
@@ -110,13 +114,12 @@ pub fn information_ahead(
         }
     };
     let bounds = match options.bounds {
-        Some(bounds) => Some(block_information(
-            &opened,
-            bounds,
-            options.furthest,
-            seed,
-            on_event,
-        )?),
+        Some(bounds) => {
+            let model = opened.need_model("a bound of block information")?;
+            let length = options.furthest;
+            let found = block_information(model, observation, bounds, length, seed, on_event);
+            Some(found.map_err(|e| opened.located(e))?)
+        }
         None => None,
     };
     let result = AheadReport {
@@ -139,22 +142,6 @@ fn powers(furthest: usize) -> Vec<usize> {
     ahead
 }
 
-/// Five of the kept layers, evenly spread, the last among them.
-fn spread(observation: &Observation) -> Vec<usize> {
-    const MOST: usize = 5;
-    let all: Vec<usize> = observation
-        .states
-        .iter()
-        .flat_map(|s| s.layers().map(|(l, _)| l))
-        .collect();
-    let last = all.len().saturating_sub(1);
-    let mut chosen: Vec<usize> = (0..MOST.min(all.len()))
-        .map(|i| all[last - (MOST.min(all.len()) - 1 - i) * last / (MOST - 1).max(1)])
-        .collect();
-    chosen.dedup();
-    chosen
-}
-
 /// Rows of distinct documents (or of distinct contexts), in random order.
 fn independent_rows(observation: &Observation, seed: u64) -> Vec<usize> {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -171,15 +158,15 @@ fn independent_rows(observation: &Observation, seed: u64) -> Vec<usize> {
     chosen
 }
 
-fn block_information(
-    opened: &Opened,
+/// Bounds of what contexts from distinct documents tell of the `length` tokens that the model draws after them.
+pub(crate) fn block_information(
+    model: &LanguageModel,
+    observation: &Observation,
     options: BoundOptions,
     length: usize,
     seed: u64,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<BlockInformation, RunError> {
-    let model = opened.need_model("a bound of block information")?;
-    let observation = &opened.observation;
     let rows = independent_rows(observation, seed);
     let BoundOptions { contexts, groups } = options;
     let needed = contexts.saturating_mul(groups);
@@ -228,14 +215,14 @@ fn block_information(
                     .collect()
             })
             .collect();
-        scores.push(PairScores::new(&tokens).map_err(|e| opened.error(e))?);
+        scores.push(PairScores::new(&tokens)?);
         on_event(Event::Progress {
             done: done + 1,
             total: groups,
         });
     }
     Ok(BlockInformation {
-        bounds: lens::surplus_bounds(&scores).map_err(|e| opened.error(e))?,
+        bounds: lens::surplus_bounds(&scores)?,
         distinct_states: bits.len(),
         forwarded,
     })

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
-use super::source::{InformationSource, Measured, Opened};
+use super::source::{InformationSource, Measured};
 use crate::{Event, RunError};
 
 /// What [`draft`] does.
@@ -18,7 +18,7 @@ pub struct DraftOptions {
     pub length: usize,
     /// The layer that heads draft from; the last without a number.
     pub layer: Option<usize>,
-    /// Prefixes of either kind.
+    /// Prefixes of either kind, at most: each begins as a held-out document of its own.
     pub prefixes: usize,
     /// The shortest and longest prefix, in tokens.
     pub prefix_tokens: (usize, usize),
@@ -31,7 +31,7 @@ pub struct DraftOptions {
 }
 
 /// Drafting with fitted heads, forecast and run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DraftRun {
     /// The layer that heads draft from.
     pub layer: usize,
@@ -47,6 +47,8 @@ pub struct DraftRun {
 
 /// Where the first tokens of a drawn prefix come from: so many of a held-out document.
 const SEED_TOKENS: usize = 4;
+/// Prefixes without which errors mean nothing.
+const FEWEST: usize = 8;
 /// Prefixes whose laws are held together.
 const AT_ONCE: usize = 32;
 
@@ -64,6 +66,20 @@ pub fn draft(
 ) -> Result<Measured<DraftRun>, RunError> {
     let opened = source.open(on_event)?;
     let model = opened.need_model("drafting")?;
+    match draft_with(model, &opened.observation, options, seed, on_event) {
+        Ok(result) => Ok(opened.measured(result)),
+        Err(error) => Err(opened.located(error)),
+    }
+}
+
+/// [`draft`] with model and observation at hand.
+pub(crate) fn draft_with(
+    model: &LanguageModel,
+    observation: &Observation,
+    options: &DraftOptions,
+    seed: u64,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<DraftRun, RunError> {
     let room = model.context_length() - usize::from(model.bos().is_some());
     let (shortest, longest) = options.prefix_tokens;
     if shortest <= SEED_TOKENS || longest < shortest || longest + options.length + 1 > room {
@@ -75,34 +91,39 @@ pub fn draft(
     on_event(Event::Part(format!(
         "fitting {} draft heads on {} positions",
         options.length,
-        opened.observation.rows()
+        observation.rows()
     )));
     let heads = lens::draft_heads(
-        &opened.observation,
+        observation,
         options.layer,
         options.length,
         &options.heads,
         &mut |done, total| on_event(Event::Progress { done, total }),
-    );
-    let heads = heads.map_err(|e| opened.error(e))?;
-    let documents = held_out(&opened, &heads, seed)?;
+    )?;
+    let documents = held_out(observation, &heads, seed)?;
     let mut rng = StdRng::seed_from_u64(seed);
     let enough = |tokens: &&[u32]| tokens.len() >= shortest;
     let usable: Vec<&[u32]> = documents.iter().copied().filter(enough).collect();
-    if usable.len() < options.prefixes {
-        return Err(RunError::Usage(format!(
-            "{} prefixes of at least {shortest} tokens: only {} held-out documents of the observation are as long; take fewer (--prefixes), shorter ones (--prefix-tokens), or observe more positions",
-            options.prefixes,
-            usable.len()
+    let count = options.prefixes.min(usable.len());
+    if count < FEWEST {
+        return Err(lens::InformationError::TooFew {
+            what: "drafting",
+            of: "held-out documents as long as the shortest prefix",
+            needed: FEWEST,
+            found: count,
+        }
+        .into());
+    }
+    if count < options.prefixes {
+        on_event(Event::Warning(format!(
+            "{count} prefixes instead of {}: no more held-out documents have {shortest} tokens",
+            options.prefixes
         )));
     }
-    let mut corpus = Vec::with_capacity(options.prefixes);
-    let mut drawn = Vec::with_capacity(options.prefixes);
-    on_event(Event::Part(format!(
-        "drawing {} prefixes",
-        options.prefixes
-    )));
-    for tokens in &usable[..options.prefixes] {
+    let mut corpus = Vec::with_capacity(count);
+    let mut drawn = Vec::with_capacity(count);
+    on_event(Event::Part(format!("drawing {count} prefixes")));
+    for tokens in &usable[..count] {
         let length = rng.random_range(shortest..=longest.min(tokens.len()));
         corpus.push(tokens[..length].to_vec());
         drawn.push((tokens[..SEED_TOKENS].to_vec(), length));
@@ -115,27 +136,25 @@ pub fn draft(
     let mut report = |name: &str, prefixes: &[Vec<u32>], seed: u64| {
         on_event(Event::Part(format!("drafting after {name} prefixes")));
         let drafts = run(model, &heads, prefixes, options, seed, on_event)?;
-        lens::draft_report(&drafts, cost).map_err(|e| opened.error(e))
+        Ok::<DraftReport, RunError>(lens::draft_report(&drafts, cost)?)
     };
-    let result = DraftRun {
+    Ok(DraftRun {
         layer: heads.layer,
         length: options.length,
         drafted_tokens: heads.tokens.len(),
         model_prefixes: report("the model's own", &drawn, seed.wrapping_add(1))?,
         corpus_prefixes: report("the corpus's", &corpus, seed.wrapping_add(2))?,
-    };
-    Ok(opened.measured(result))
+    })
 }
 
 /// The beginnings of documents that heads were not fitted on, one window each, in random order.
 fn held_out<'a>(
-    opened: &'a Opened,
+    observation: &'a Observation,
     heads: &DraftHeads,
     seed: u64,
 ) -> Result<Vec<&'a [u32]>, RunError> {
-    let Observation { contexts, .. } = &opened.observation;
-    let Rows::Positions(positions) = contexts else {
-        return Err(opened.error(lens::InformationError::NeedsPositions));
+    let Rows::Positions(positions) = &observation.contexts else {
+        return Err(lens::InformationError::NeedsPositions.into());
     };
     let mut seen = std::collections::BTreeSet::new();
     let mut found = Vec::new();

@@ -11,6 +11,9 @@ mod source;
 
 pub use lawvere_information::*;
 
+pub(crate) use self::ahead::block_information;
+pub(crate) use self::draft::draft_with;
+
 pub use self::ahead::{
     AheadOptions, AheadReport, BlockInformation, BoundOptions, information_ahead,
 };

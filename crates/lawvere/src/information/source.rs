@@ -146,6 +146,14 @@ impl Opened {
         }
     }
 
+    /// An error of a run on it: of a measure as [`error`](Self::error) has it, any other as it is.
+    pub fn located(&self, error: RunError) -> RunError {
+        match error {
+            RunError::Information(error) => self.error(error),
+            error => error,
+        }
+    }
+
     /// The model, or an error that says what for.
     pub fn need_model(&self, what: &str) -> Result<&LanguageModel, RunError> {
         self.model.as_ref().ok_or_else(|| {

@@ -114,6 +114,8 @@ pub struct TrainOptions {
     pub training: Training,
     /// With soft labels, what it is held against on the way.
     pub measures: Measures,
+    /// Steps after which a checkpoint is kept; 0 is before the first.
+    pub checkpoints: Vec<u64>,
     /// Threads, for the record.
     pub threads: usize,
     /// The command that reproduces the run.

@@ -19,7 +19,7 @@ pub(crate) use choice::{ALL_CONTEXTS, describe};
 pub use choice::{Labels, Measures, NetworkChoice, Source, TrainOptions};
 pub(crate) use material::Material;
 pub(crate) use material::fresh_seed;
-pub use record::{ExactLoss, HeldOut, TrainingRecord};
+pub use record::{ExactLoss, HeldOut, TrainingRecord, checkpoint_folder};
 use record::{FILES, OBSERVATION, RECORD, STATE, finished, hashes};
 
 use crate::cost::{available_memory, operations_per_second, peak_memory};
@@ -43,6 +43,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// against the geometry that the contexts predict along its training: `measures.jsonl` has a line of
 /// [measures](lawvere_geometry::GeometryMeasures) after 0, 1, 2, 5, 10, ... steps and the last.
 ///
+/// Checkpoints on the way are in `out/checkpoints/step-N` ([`checkpoint_folder`]).
+///
 /// While it goes on, its state is in `out.partial`, written every other second; the same run begun
 /// again goes on from there, bit for bit.
 ///
@@ -62,6 +64,7 @@ pub fn train(
         ));
     }
     let seed = options.training.seed;
+    check_checkpoints(options)?;
     let material = Material::read(&options.source, &options.labels, seed, on_event)?;
     let (task, held_out) = material.task(options)?;
     let architecture = options
@@ -70,7 +73,7 @@ pub fn train(
     let needed = check_memory(&options.network, &architecture, &options.training, &task)?;
     let mut trainer = Trainer::new(architecture, options.training, task)?;
     let tokenizer = material.tokenizer.identity().to_owned();
-    if let Some(record) = finished(out, trainer.identity(), &tokenizer) {
+    if let Some(record) = finished(out, trainer.identity(), &tokenizer, &options.checkpoints) {
         on_event(Event::Part(format!("using the model in {}", out.display())));
         return Ok(Trained {
             record,
@@ -95,7 +98,22 @@ pub fn train(
         clear(&partial).map_err(|e| io(&partial, e))?;
     }
     let mut watch = Watch::new(options.measures, &material, &trainer, &partial, on_event)?;
-    let steps = run_steps(&mut trainer, &state, needed, watch.as_mut(), on_event);
+    let keep = |trainer: &mut Trainer, step: u64| -> Result<(), RunError> {
+        if !options.checkpoints.contains(&step) {
+            return Ok(());
+        }
+        let folder = checkpoint_folder(&partial, step);
+        std::fs::create_dir_all(&folder).map_err(|e| io(&folder, e))?;
+        material.write(trainer, &folder)
+    };
+    let steps = run_steps(
+        &mut trainer,
+        &state,
+        needed,
+        watch.as_mut(),
+        &keep,
+        on_event,
+    );
     let seconds = steps.inspect_err(|_| {
         // If nothing was saved yet, nothing is left; a folder that holds something stays.
         let _ = std::fs::remove_dir(&partial);
@@ -126,6 +144,7 @@ pub fn train(
         peak_memory: peak_memory(),
         held_out,
         along,
+        checkpoints: options.checkpoints.clone(),
     };
     let path = partial.join(RECORD);
     let text = serde_json::to_string_pretty(&record).map_err(|e| io(&path, e.into()))?;
@@ -145,6 +164,7 @@ fn run_steps(
     state: &Path,
     memory: f64,
     mut watch: Option<&mut Watch>,
+    keep: &dyn Fn(&mut Trainer, u64) -> Result<(), RunError>,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<f64, RunError> {
     let total = trainer.training().steps as usize;
@@ -167,6 +187,7 @@ fn run_steps(
         if let Some(watch) = &mut watch {
             watch.look(trainer)?;
         }
+        keep(trainer, trainer.losses().len() as u64)?;
         if trainer.step()?.is_none() {
             break;
         }
@@ -201,6 +222,22 @@ fn save(trainer: &Trainer, watch: Option<&Watch>, state: &Path) -> Result<(), Ru
         trainer.save(state)?;
     }
     Ok(())
+}
+
+/// Refuses checkpoints that the run does not reach, or of a network that has none.
+fn check_checkpoints(options: &TrainOptions) -> Result<(), RunError> {
+    let steps = options.training.steps;
+    if let Some(step) = options.checkpoints.iter().find(|s| **s > steps) {
+        return Err(RunError::Usage(format!(
+            "--checkpoints {step}: the training has {steps} steps"
+        )));
+    }
+    match (&options.network, options.checkpoints.is_empty()) {
+        (NetworkChoice::Features { .. }, false) => Err(RunError::Usage(
+            "--checkpoints: unconstrained features leave an observation, no checkpoint".into(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Keeps other runs out of a folder as long as it is held.

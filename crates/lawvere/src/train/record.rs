@@ -1,7 +1,7 @@
 //! `training.json`: how a network came to be, and how good it is.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lawvere_lm::train::Training;
 use lawvere_observe::Observation;
@@ -15,12 +15,15 @@ pub(crate) const RECORD: &str = "training.json";
 pub(crate) const STATE: &str = "state.safetensors";
 pub(crate) const OBSERVATION: &str = "observation";
 pub(crate) const MEASURES: &str = "measures.jsonl";
+/// The folder of checkpoints on the way, one folder each.
+const CHECKPOINTS: &str = "checkpoints";
 /// Files of a trained model's folder.
-pub(crate) const FILES: [&str; 8] = [
+pub(crate) const FILES: [&str; 9] = [
     RECORD,
     STATE,
     MEASURES,
     OBSERVATION,
+    CHECKPOINTS,
     "config.json",
     "model.safetensors",
     "tokenizer.json",
@@ -70,6 +73,14 @@ pub struct TrainingRecord {
     /// What it was held against along the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub along: Option<Along>,
+    /// Steps after which a checkpoint was kept ([`checkpoint_folder`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<u64>,
+}
+
+/// The folder of the checkpoint after `step` steps, in that of a trained model.
+pub fn checkpoint_folder(model: &Path, step: u64) -> PathBuf {
+    model.join(CHECKPOINTS).join(format!("step-{step}"))
 }
 
 impl TrainingRecord {
@@ -117,7 +128,7 @@ pub struct ExactLoss {
 pub(crate) fn hashes(folder: &Path) -> Result<BTreeMap<String, String>, RunError> {
     let files = FILES
         .iter()
-        .filter(|name| ![RECORD, STATE, OBSERVATION].contains(*name));
+        .filter(|name| ![RECORD, STATE, OBSERVATION, CHECKPOINTS].contains(*name));
     files
         .map(|name| (name, folder.join(name)))
         .filter(|(_, path)| path.exists())
@@ -128,14 +139,22 @@ pub(crate) fn hashes(folder: &Path) -> Result<BTreeMap<String, String>, RunError
         .collect()
 }
 
-/// The record of a finished run with this identity and tokenizer, whose files are as they were left.
-pub(crate) fn finished(out: &Path, run: &str, tokenizer: &str) -> Option<TrainingRecord> {
+/// The record of a finished run with this identity and tokenizer, whose files are as they were left and which
+/// kept `checkpoints`.
+pub(crate) fn finished(
+    out: &Path,
+    run: &str,
+    tokenizer: &str,
+    checkpoints: &[u64],
+) -> Option<TrainingRecord> {
     let record = TrainingRecord::beside(out)?;
     let observation = out.join(OBSERVATION);
     let whole = match observation.exists() {
         true => Observation::open(&observation).is_ok(),
         false => !record.files.is_empty() && hashes(out).ok()? == record.files,
     };
+    let kept = |step: &u64| checkpoint_folder(out, *step).is_dir();
+    let whole = whole && checkpoints.iter().all(kept);
     let same = record.run_sha256 == run && record.tokenizer_sha256 == tokenizer;
     (whole && same).then_some(record)
 }
