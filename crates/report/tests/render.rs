@@ -38,7 +38,7 @@ fn infinite_numbers_reach_the_json_as_strings() {
 fn every_figure_has_a_table_that_reads_back() {
     let report = common::report();
     let rendered = render(&report).unwrap();
-    assert_eq!(rendered.tables.len(), 16);
+    assert_eq!(rendered.tables.len(), 21);
     for (name, text) in &rendered.tables {
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         let rows = reader

@@ -3,18 +3,21 @@
 
 use std::collections::BTreeMap;
 
+use lawvere_core::RowMatrix;
 use lawvere_geometry::{
     Claim, Concept, Control, Heatmap, LayerCollapse, LogOdds, LogOddsPoint, Reading, Space,
     Spectrum, SupportSummary, Verdict,
 };
 use lawvere_information::{
-    DifferenceErrors, Direction, FisherRao, LayerReading, LengthLoss, Likelihood, RowEntropies,
+    Alignment, BlockBounds, DifferenceErrors, Direction, DraftReport, FisherRao, LayerAlignment,
+    LayerEnergy, LayerReading, LengthLoss, Likelihood, RowEntropies, Similarity, SimilarityKernel,
+    SimilarityMap, Stochasticity, SurplusBounds, Surrogate, UsableSurplus, UsableSurpluses, Whose,
 };
 use lawvere_metric::{Comparison, Isometry, Pair};
 use lawvere_report::{
-    CorpusFacts, GeometryPage, InformationPage, LanguageFacts, MetricPage, ModelFacts, Predictions,
-    Provenance, Report, RunningText, Text, TrainingFacts, TrueGeometry, TrueInformation,
-    TrueMetric, Truth,
+    CorpusFacts, DraftPage, ExactAhead, GeometryPage, InformationPage, LanguageFacts, MetricPage,
+    ModelFacts, Predictions, Provenance, Report, RunningText, StatesPage, Text, TrainingFacts,
+    TrainingPoint, TrueGeometry, TrueInformation, TrueMetric, Truth,
 };
 
 /// Texts that would do harm if they were taken for anything but text.
@@ -121,6 +124,7 @@ pub fn report() -> Report {
         metric: metric(&mut noise),
         geometry: geometry(&mut noise),
         information: information(&mut noise),
+        states: states(&mut noise),
         truth: None,
         token_labels,
         context_labels,
@@ -480,6 +484,191 @@ fn information(noise: &mut Noise) -> InformationPage {
     }
 }
 
+/// Every part of the chapter on states, of a model whose language is not known.
+fn states(noise: &mut Noise) -> StatesPage {
+    let usable = |layer: usize, ahead: usize| UsableSurplus {
+        layer,
+        ahead,
+        gain: 0.03 * layer as f64 / ahead as f64,
+        error: 0.01,
+        baseline: 4.6,
+        loss: 4.6 - 0.03 * layer as f64 / ahead as f64,
+        positions: 2000,
+        epochs: 5,
+    };
+    let readings = [0, 15, 30]
+        .iter()
+        .flat_map(|&l| [1, 2, 4].map(|k| usable(l, k)));
+    let block = |k: usize| {
+        let k_ = k as f64;
+        BlockBounds {
+            tokens: k,
+            lower: (2.4 + 0.5 * k_).min(3.8),
+            lower_error: 0.08,
+            upper: if k == 4 {
+                f64::INFINITY
+            } else {
+                3.0 + 1.5 * k_
+            },
+            upper_error: if k == 4 { f64::INFINITY } else { 0.3 },
+            surplus_lower: 0.4 * (k_ - 1.0),
+            surplus_lower_error: 0.07,
+            surplus_upper: if k == 4 {
+                f64::INFINITY
+            } else {
+                1.5 * (k_ - 1.0)
+            },
+            surplus_upper_error: if k == 4 { f64::INFINITY } else { 0.2 },
+            saturated: k > 2,
+        }
+    };
+    let drafted = |deviations: f64| DraftReport {
+        prefixes: 200,
+        overlaps: vec![0.52, 0.41, 0.33],
+        pinsker: vec![0.21, -0.2, -0.4],
+        survival: vec![0.52, 0.21, 0.07],
+        survived: vec![0.5, 0.2, 0.08],
+        forecast: 0.8,
+        forecast_error: 0.03,
+        measured: 0.78,
+        measured_error: 0.04,
+        deviations,
+        tokens_per_verification: 1.8,
+        cost: 0.012,
+        speedup_sequential: 1.737,
+        speedup_parallel: 1.779,
+    };
+    let layers = LAYERS.iter().map(|&layer| {
+        let x = 0.3 + 0.5 * layer as f64 / 30.0;
+        LayerAlignment {
+            layer,
+            rank: 576,
+            alignment: x,
+            shuffled: 0.12,
+            shuffled_deviation: 0.002,
+            shuffled_expected: 0.12,
+            untrained: Some(0.31),
+            canonical_correlations: vec![0.99, 0.5],
+            cca: 0.3,
+            principal_angles: vec![0.1, 1.05],
+            states_whitened: vec![0.5, 0.1],
+            r_squared: x,
+            prototypes_whitened: vec![0.4, 0.1],
+            cka: x - 0.2,
+            cka_shuffled: 0.01,
+            cka_untrained: Some(0.2),
+        }
+    });
+    let operator = |whose: Whose| Similarity {
+        kernel: SimilarityKernel::Bhattacharyya,
+        whose,
+        contexts: CONTEXTS,
+        rows: Vec::new(),
+        landmarks: None,
+        eigenvalues: (1..20).map(|k| 0.2 / f64::from(k)).collect(),
+        trace: 1.0,
+        residual: 1e-12,
+        eigenvectors: RowMatrix::zeros(0, 0),
+        energies: vec![LayerEnergy {
+            layer: 30,
+            energies: vec![0.04, 0.06],
+            mean: 0.05,
+            shuffled: 0.09,
+        }],
+    };
+    let rows: Vec<usize> = (0..24).collect();
+    let map = |noise: &mut Noise| -> Vec<Vec<f64>> {
+        let of = |i: usize, j: usize, x: f64| if i == j { 1.0 } else { 0.4 * x };
+        rows.iter()
+            .map(|&i| rows.iter().map(|&j| of(i, j, noise.next())).collect())
+            .collect()
+    };
+    StatesPage {
+        usable: Some(UsableSurpluses {
+            readings: readings.collect(),
+            outcomes: 1025,
+            other_share: 0.11,
+            fitted_on: 5300,
+            test_documents: 60,
+        }),
+        bounds: Some(SurplusBounds {
+            contexts: 48,
+            groups: 2,
+            ceiling: 48f64.ln(),
+            blocks: (1..=4).map(block).collect(),
+        }),
+        exact_ahead: None,
+        draft: Some(DraftPage {
+            layer: 30,
+            length: 3,
+            drafted_tokens: 1024,
+            model: drafted(-0.4),
+            corpus: drafted(0.3),
+        }),
+        stochasticity: entropies(2.7, Some(0.01)),
+        exact_stochasticity: None,
+        alignment: Alignment {
+            contexts: CONTEXTS,
+            deals: 5,
+            similarity_spectrum: vec![0.4, 0.2],
+            layers: layers.collect(),
+            surrogate: Some(Surrogate {
+                kappa: 2.0,
+                alignment_term: -10.0,
+                norm_term: 200.0,
+                constant: 9.0,
+                bound: 199.0,
+                cross_entropy: 3.26,
+            }),
+        },
+        similarity: vec![operator(Whose::Model), operator(Whose::Data)],
+        map: SimilarityMap {
+            kernel: SimilarityKernel::Bhattacharyya,
+            model: map(noise),
+            data: map(noise),
+            rows: rows.clone(),
+        },
+        along: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+fn entropies(model: f64, error: Option<f64>) -> Vec<Stochasticity> {
+    ["kl", "tv", "renyi:0.5"]
+        .iter()
+        .map(|name| Stochasticity {
+            divergence: (*name).into(),
+            model,
+            data: 2.2,
+            data_corrected: 2.3,
+            gap: model - 2.3,
+            model_error: error,
+            data_error: error,
+            gap_error: error,
+        })
+        .collect()
+}
+
+/// What is known of the states where the language is.
+fn known_states(states: &mut StatesPage) {
+    states.exact_ahead = Some(ExactAhead {
+        block: vec![3.7, 4.9, 5.5, 5.8],
+        single: vec![1.2, 1.35, 1.4, 1.45],
+    });
+    states.exact_stochasticity = Some(entropies(2.7, None));
+    states.along = [0, 10, 100, 150]
+        .map(|step| TrainingPoint {
+            step,
+            alignment: 0.1 + 0.004 * step as f64,
+            shuffled: 0.04,
+            cka: 0.05 + 0.004 * step as f64,
+            cka_shuffled: 0.01,
+            stochasticity: entropies(6.0 - 0.024 * step as f64, None),
+            cross_entropy: 6.0 - 0.02 * step as f64,
+        })
+        .to_vec();
+}
+
 /// The report of a small decoder, trained on a corpus that was drawn from a known language.
 pub fn report_with_truth() -> Report {
     let mut report = report();
@@ -491,6 +680,7 @@ pub fn report_with_truth() -> Report {
     let metric = true_metric(&mut report, &mut noise);
     let geometry = true_geometry(&mut report, &mut noise);
     let information = true_information(&mut report, &mut noise);
+    known_states(&mut report.states);
     report.truth = Some(Truth {
         language: LanguageFacts {
             name: format!("children's stories {}", HOSTILE[0]),
