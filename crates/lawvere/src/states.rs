@@ -228,10 +228,11 @@ fn kept<T>(
 pub(crate) fn spread(observation: &Observation, count: usize) -> Vec<usize> {
     let layers = observation.states.iter().flat_map(|s| s.layers());
     let all: Vec<usize> = layers.map(|(layer, _)| layer).collect();
-    let (last, gaps) = (all.len().saturating_sub(1), count.saturating_sub(1).max(1));
-    let mut chosen: Vec<usize> = (0..count.min(all.len()))
-        .map(|i| all[(i + count - count.min(all.len())).min(gaps) * last / gaps])
-        .collect();
-    chosen.dedup();
-    chosen
+    let (last, count) = (all.len().saturating_sub(1), count.min(all.len()));
+    let gaps = count.saturating_sub(1).max(1);
+    // Counted from the last, which is there however few there are.
+    (0..count)
+        .rev()
+        .map(|i| all[last - i * last / gaps])
+        .collect()
 }
