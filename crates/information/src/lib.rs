@@ -56,5 +56,6 @@ pub use similarity::{
 };
 pub use stochasticity::{STOCHASTICITY, Stochasticity, corrected_entropy, stochasticity};
 pub use surplus::{
-    BlockBounds, ExactSurplus, Futures, PairScores, SurplusBounds, exact_surplus, surplus_bounds,
+    BlockBounds, ExactSurplus, Future, Futures, PairScores, SurplusBounds, exact_surplus,
+    surplus_bounds,
 };

@@ -412,7 +412,7 @@ pub fn layer_metric(
     let mut spectra = Vec::with_capacity(chosen.len());
     // As many metrics at once as there are threads, added up in the order of the contexts.
     for part in chosen.chunks(rayon::current_num_threads().max(1)) {
-        let found: Result<Vec<(Mat<f64>, Vec<f64>)>, InformationError> = part
+        let found: Vec<(Mat<f64>, Vec<f64>)> = part
             .par_iter()
             .map(|&(row, _)| {
                 let metric =
@@ -420,8 +420,8 @@ pub fn layer_metric(
                 let eigenvalues = symmetric_eigenvalues(metric.as_ref())?;
                 Ok((metric, eigenvalues))
             })
-            .collect();
-        for (&(row, weight), (metric, eigenvalues)) in part.iter().zip(found?) {
+            .collect::<Result<_, InformationError>>()?;
+        for (&(row, weight), (metric, eigenvalues)) in part.iter().zip(found) {
             for j in 0..d {
                 for i in j..d {
                     mean[(i, j)] += weight * metric[(i, j)];

@@ -18,8 +18,10 @@ pub struct ExactSurplus {
     pub single: Vec<f64>,
 }
 
-/// Joint laws of the tokens that follow, one a state: sequences of one length with their probabilities.
-pub type Futures = [Vec<(Vec<u32>, f64)>];
+/// A joint law of the tokens that follow: sequences of one length with their probabilities.
+pub type Future = Vec<(Vec<u32>, f64)>;
+/// Joint laws, one a state.
+pub type Futures = [Future];
 
 /// Information of a finite state about the tokens that follow it, from the joint laws themselves.
 ///
@@ -50,7 +52,7 @@ pub fn exact_surplus(weights: &[f64], futures: &Futures) -> Result<ExactSurplus,
     // I(S; what `part` shows | W_1), and with nothing given where `given` is 0.
     let block: Vec<f64> = (1..=length).map(|k| joint(0, k).information()).collect();
     let given_first = |part: &dyn Fn(&[u32]) -> Vec<u32>| {
-        let mut groups: BTreeMap<u32, Vec<Vec<(Vec<u32>, f64)>>> = BTreeMap::new();
+        let mut groups: BTreeMap<u32, Vec<Future>> = BTreeMap::new();
         for (state, future) in futures.iter().enumerate() {
             for (tokens, p) in future {
                 let group = groups
@@ -67,7 +69,7 @@ pub fn exact_surplus(weights: &[f64], futures: &Futures) -> Result<ExactSurplus,
                 return 0.0;
             }
             let weights: Vec<f64> = masses.iter().map(|m| m / total).collect();
-            let conditional: Vec<Vec<(Vec<u32>, f64)>> = group
+            let conditional: Vec<Future> = group
                 .iter()
                 .zip(&masses)
                 .map(|(f, m)| {

@@ -401,8 +401,8 @@ fn expected_bounds_are_those_of_enumeration() {
     let base = bounds(None);
     let mut lower: Vec<f64> = base.iter().map(|b| b.lower).collect();
     let mut upper: Vec<f64> = base.iter().map(|b| b.upper).collect();
-    for state in 0..n {
-        for (tokens, p) in futures[state].iter().filter(|f| f.1 > 0.0) {
+    for (state, future) in futures.iter().enumerate() {
+        for (tokens, p) in future.iter().filter(|f| f.1 > 0.0) {
             for (k, block) in bounds(Some((state, tokens))).iter().enumerate() {
                 lower[k] += p * (block.lower - base[k].lower);
                 upper[k] += p * (block.upper - base[k].upper);

@@ -213,3 +213,73 @@ fn a_certain_but_small_effect_is_called_faint() {
     });
     assert!(faint.contains("A faint effect: states of contexts"));
 }
+
+/// The heading of a figure.
+fn heading(report: &lawvere_report::Report, id: &str) -> String {
+    let html = render(report).unwrap().html;
+    let from = html
+        .find(&format!("<section class=\"finding\" id=\"{id}\">"))
+        .unwrap();
+    let heading = &html[from..];
+    let start = heading.find("<h3>").unwrap() + 4;
+    heading[start..heading.find("</h3>").unwrap()].to_string()
+}
+
+#[test]
+fn headings_on_states_say_what_came() {
+    let mut report = common::report();
+    assert!(heading(&report, "ahead").contains("4 after the next, the furthest looked at"));
+    let usable = report.states.usable.as_mut().unwrap();
+    let short = usable.readings.iter_mut().filter(|r| r.ahead > 1);
+    short.for_each(|r| r.gain = 0.01);
+    assert!(heading(&report, "ahead").contains("tokens up to 1 after"));
+    let usable = report.states.usable.as_mut().unwrap();
+    usable.readings.iter_mut().for_each(|r| r.gain = -0.01);
+    assert!(heading(&report, "ahead").contains("finds nothing"));
+
+    assert!(heading(&report, "alignment").contains("more layer by layer"));
+    report.states.alignment.layers.reverse();
+    let numbers = [0, 5, 10, 15, 20, 25, 30];
+    for (layer, number) in report.states.alignment.layers.iter_mut().zip(numbers) {
+        layer.layer = number;
+    }
+    assert!(heading(&report, "alignment").contains("less at the end"));
+
+    assert!(heading(&report, "stochasticity").contains("By every measure"));
+    report.states.stochasticity[1].model = 2.0;
+    assert!(heading(&report, "stochasticity").contains("By 2 of 3 measures"));
+
+    assert!(heading(&report, "draft").contains("1.80 tokens a pass"));
+    report.states.draft.as_mut().unwrap().model.deviations = 3.1;
+    let html = render(&report).unwrap().html;
+    assert!(html.contains("more than chance explains"));
+}
+
+#[test]
+fn what_happens_along_training_is_said_both_ways() {
+    let mut report = common::report_with_truth();
+    assert_eq!(
+        heading(&report, "along"),
+        "Along training alignment rises and the entropy gap closes"
+    );
+    report.states.along.reverse();
+    assert_eq!(
+        heading(&report, "along"),
+        "Along training alignment falls and the entropy gap widens"
+    );
+    report.states.along.truncate(1);
+    assert!(!render(&report).unwrap().html.contains("id=\"along\""));
+}
+
+#[test]
+fn parts_on_states_that_could_not_be_made_are_left_out() {
+    let mut report = common::report();
+    report.states.usable = None;
+    report.states.bounds = None;
+    report.states.draft = None;
+    let rendered = render(&report).unwrap();
+    for id in ["ahead", "draft"] {
+        assert!(!rendered.html.contains(&format!("id=\"{id}\"")), "{id}");
+        assert!(rendered.tables.iter().all(|t| t.0 != format!("{id}.csv")));
+    }
+}

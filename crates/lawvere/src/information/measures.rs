@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use lawvere_core::stoch::Divergence;
 use lawvere_information as lens;
@@ -203,6 +204,8 @@ pub struct FisherOptions {
 pub struct FisherReport {
     /// The mean metric over all contexts, at the head's input; `None` of a head with a logit soft-cap.
     pub mean: Option<FisherRao>,
+    /// Seconds that the mean metric took.
+    pub mean_seconds: f64,
     /// The texts of the tokens in `mean`'s directions.
     pub tokens: BTreeMap<u32, String>,
     /// Spectra of single contexts, layer by layer, the head's input last.
@@ -233,10 +236,12 @@ pub fn fisher(
             }
             error => Err(error),
         };
+        let start = Instant::now();
         let mean = match lens::fisher_rao(o, options.directions) {
             Ok(mean) => Some(mean),
             Err(error) => unless_capped(&mut notes, error).map(|()| None)?,
         };
+        let mean_seconds = start.elapsed().as_secs_f64();
         let mut layers = Vec::new();
         for layer in options.layers.iter().map(|l| Some(*l)).chain([None]) {
             on_event(Event::Part(match layer {
@@ -255,6 +260,7 @@ pub fn fisher(
             tokens: named.map(|(t, _)| (*t, o.token_label(*t))).collect(),
             violations: paths.iter().filter(|p| !p.in_order()).count(),
             mean,
+            mean_seconds,
             layers,
             paths,
             notes,
@@ -282,6 +288,8 @@ pub fn distances(
 pub struct SimilarityReport {
     /// Kernel by kernel, the model's and the data's.
     pub operators: Vec<Similarity>,
+    /// Seconds that each took, energies among them.
+    pub seconds: Vec<f64>,
 }
 
 /// Leading spectra and Dirichlet energies of `kernels`, for the data and, where there is a model, for it.
@@ -301,20 +309,23 @@ pub fn similarities(
         };
         let total = kernels.len() * of_whom.len();
         let mut operators = Vec::with_capacity(total);
+        let mut seconds = Vec::with_capacity(total);
         for kernel in kernels {
             for whose in &of_whom {
                 let options = SimilarityOptions {
                     kernel: *kernel,
                     ..options.clone()
                 };
+                let start = Instant::now();
                 operators.push(lens::similarity(o, *whose, &options)?);
+                seconds.push(start.elapsed().as_secs_f64());
                 on_event(Event::Progress {
                     done: operators.len(),
                     total,
                 });
             }
         }
-        Ok(SimilarityReport { operators })
+        Ok(SimilarityReport { operators, seconds })
     })
 }
 
