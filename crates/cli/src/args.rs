@@ -391,6 +391,14 @@ impl ReportArgs {
     }
 }
 
+/// A whole number from 1 to `MOST`.
+pub fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
+    match positive(text)? {
+        number if number > MOST => Err(format!("it must be at most {MOST}")),
+        number => Ok(number),
+    }
+}
+
 pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it must be at least 1".into()),

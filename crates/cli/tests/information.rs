@@ -105,7 +105,7 @@ fn every_measure_of_contexts_answers_in_words_and_in_json() {
     let folder = folder_with(&[]);
     let at = folder.path();
     let observation = fixture();
-    let commands: [(&[&str], &str); 8] = [
+    let commands: [(&[&str], &str); 7] = [
         (&["nll", "--per-context"], "cross_entropy"),
         (&["stochasticity"], "divergences"),
         (&["layers"], "coherence"),
@@ -119,7 +119,6 @@ fn every_measure_of_contexts_answers_in_words_and_in_json() {
             &["divergence", "--a", "rows:0-9", "--b", "rows:20-34"],
             "divergences",
         ),
-        (&["surplus"], "notes"),
     ];
     for (command, key) in commands {
         let args = [command, &["--observation", &observation]].concat();
@@ -176,7 +175,23 @@ fn questions_that_cannot_be_asked_are_refused() {
         args.chain(["--observation".into(), observation.clone()])
             .collect()
     };
-    let cases: [(&[&str], i32, &[&str]); 14] = [
+    let cases: [(&[&str], i32, &[&str]); 18] = [
+        (&["surplus"], 1, &["kind positions"]),
+        (
+            &["layers", "--deals", "18446744073709551615"],
+            2,
+            &["--deals", "at most"],
+        ),
+        (
+            &["fisher", "--pairs", "18446744073709551615"],
+            2,
+            &["--pairs", "at most"],
+        ),
+        (
+            &["draft", "--length", "18446744073709551615"],
+            2,
+            &["--length", "at most"],
+        ),
         (
             &["stochasticity", "--layer", "9"],
             2,

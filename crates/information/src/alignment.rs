@@ -1,5 +1,5 @@
 use lawvere_core::linalg::{
-    ColumnSpace, cross, linear_cka, singular_values, symmetric_eigenvalues,
+    ColumnSpace, cross, linear_cka, matmul, singular_values, symmetric_eigenvalues,
 };
 use lawvere_core::{RowMatrix, sum};
 use lawvere_observe::Observation;
@@ -64,7 +64,8 @@ pub struct Alignment {
     pub similarity_spectrum: Vec<f64>,
     /// Every layer.
     pub layers: Vec<LayerAlignment>,
-    /// The bound at the head's input; `None` of a head with a logit soft-cap, for which it does not hold.
+    /// The bound at the head's input; `None` of a head with a logit soft-cap, for which it does not hold, and
+    /// where an outcome that occurs is impossible.
     pub surrogate: Option<Surrogate>,
 }
 
@@ -158,7 +159,7 @@ pub fn spectral_alignment(
         deals,
         similarity_spectrum: target.space.singular_values.iter().map(|s| s * s).collect(),
         layers,
-        surrogate: surrogate(observation)?,
+        surrogate: surrogate(observation)?.filter(|s| s.cross_entropy.is_finite()),
     })
 }
 
@@ -424,16 +425,35 @@ fn diameter_squared(rows: &RowMatrix<f64>) -> f64 {
         .map(|(i, row)| (distance(row, &mean).sqrt(), i))
         .collect();
     order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    // Blocks of rows by products; the squared distance of a pair found is taken again exactly.
+    const BLOCK: usize = 512;
+    let blocks: Vec<&[(f64, usize)]> = order.chunks(BLOCK).collect();
+    let gathered = |block: &[(f64, usize)]| {
+        RowMatrix::from_fn(block.len(), rows.ncols(), |a, k| {
+            rows.get(block[a].1, k) - mean[k]
+        })
+    };
     let mut best = 0.0f64;
-    for (k, &(radius, i)) in order.iter().enumerate() {
-        if (2.0 * radius).powi(2) <= best {
+    for (k, left) in blocks.iter().enumerate() {
+        if (2.0 * left[0].0).powi(2) <= best {
             break;
         }
-        for &(other, j) in &order[k + 1..] {
-            if (radius + other).powi(2) <= best {
+        let here = gathered(left);
+        for right in &blocks[k..] {
+            if (left[0].0 + right[0].0).powi(2) <= best {
                 break;
             }
-            best = best.max(distance(rows.row(i), rows.row(j)));
+            let there = gathered(right);
+            let mut inner = RowMatrix::<f64>::zeros(here.nrows(), there.nrows());
+            matmul(inner.view_mut(), here.view(), there.view().transpose());
+            for (a, &(radius, i)) in left.iter().enumerate() {
+                for (b, &(other, j)) in right.iter().enumerate() {
+                    let squared = radius * radius + other * other - 2.0 * inner.get(a, b);
+                    if squared > best * (1.0 + 1e-12) {
+                        best = best.max(distance(rows.row(i), rows.row(j)));
+                    }
+                }
+            }
         }
     }
     best

@@ -24,7 +24,10 @@ pub struct Forecast {
     /// For each token the overlap `sum min(p, q) = 1 - TV(p, q)` given the tokens drafted before: the
     /// probability that it is accepted if they are.
     pub overlaps: Vec<f64>,
-    /// For each k an unbiased estimate of the probability that the first k tokens are all accepted.
+    /// For each token the probability, given the path, that all before it are accepted.
+    pub reached: Vec<f64>,
+    /// For each k an unbiased estimate of the probability that the first k tokens are all accepted: the
+    /// product of the two.
     pub survival: Vec<f64>,
     /// For each token `KL(q || p)`, nats: `1 - sqrt(KL / 2)` is at most the overlap.
     pub divergences: Vec<f64>,
@@ -60,10 +63,12 @@ impl Draft {
     pub fn forecast(&self) -> Forecast {
         let mut reached = 1.0;
         let (mut overlaps, mut survival, mut divergences) = (Vec::new(), Vec::new(), Vec::new());
+        let mut along = Vec::new();
         for i in 0..self.path.len() {
             let pairs = || self.model[i].iter().zip(&self.drafter[i]);
             let overlap = sum(pairs().map(|(p, q)| p.min(*q)));
             overlaps.push(overlap);
+            along.push(reached);
             survival.push(reached * overlap);
             divergences.push(sum(
                 pairs().map(|(&p, &q)| lawvere_core::stoch::kl_term(q, p))
@@ -72,6 +77,7 @@ impl Draft {
         }
         Forecast {
             overlaps,
+            reached: along,
             survival,
             divergences,
         }
@@ -105,7 +111,8 @@ impl Draft {
 pub struct DraftReport {
     /// Prefixes.
     pub prefixes: usize,
-    /// For each token ahead the mean overlap along drafted paths, given that all before were accepted.
+    /// For each token ahead the mean overlap where all before were accepted: along drafted paths, weighted by
+    /// the probability of that.
     pub overlaps: Vec<f64>,
     /// For each token ahead the mean of `1 - sqrt(KL(q || p) / 2)` at the same places: a lower bound of the
     /// mean overlap (Pinsker), often a useless one.
@@ -122,7 +129,8 @@ pub struct DraftReport {
     pub measured: f64,
     /// Its standard error over prefixes.
     pub measured_error: f64,
-    /// `measured - forecast` in standard errors of that difference, prefixes paired.
+    /// `measured - forecast` in standard errors of that difference, prefixes paired; the error is at least
+    /// what the forecast implies for so many runs.
     pub deviations: f64,
     /// `1 + E[accepted]`: tokens for each pass of the model, forecast.
     pub tokens_per_verification: f64,
@@ -179,18 +187,14 @@ pub fn draft_report(prefixes: &[PrefixDrafts], cost: f64) -> Result<DraftReport,
     };
     let over = |of: &dyn Fn(&Forecast) -> f64| sum(prefixes.iter().map(|p| of_prefix(p, of))) / n;
     let survival: Vec<f64> = (0..length).map(|k| over(&|f| f.survival[k])).collect();
-    let reached = |f: &Forecast, k: usize| match f.overlaps[k] > 0.0 {
-        true => f.survival[k] / f.overlaps[k],
-        false => 0.0,
-    };
     let pinsker = (0..length)
         .map(|k| {
-            let bound = |f: &Forecast| reached(f, k) * (1.0 - (f.divergences[k] / 2.0).sqrt());
-            ratio(over(&bound), over(&|f| reached(f, k)))
+            let bound = |f: &Forecast| f.reached[k] * (1.0 - (f.divergences[k] / 2.0).sqrt());
+            ratio(over(&bound), over(&|f| f.reached[k]))
         })
         .collect();
     let overlaps = (0..length)
-        .map(|k| ratio(survival[k], if k == 0 { 1.0 } else { survival[k - 1] }))
+        .map(|k| ratio(survival[k], over(&|f| f.reached[k])))
         .collect();
     let forecasts: Vec<f64> = prefixes
         .iter()
@@ -207,8 +211,13 @@ pub fn draft_report(prefixes: &[PrefixDrafts], cost: f64) -> Result<DraftReport,
     };
     let (forecast, forecast_error) = estimate(&forecasts);
     let (measured, measured_error) = estimate(&runs);
-    let (difference, error) = estimate(&differences);
+    let (difference, spread) = estimate(&differences);
     let all: Vec<usize> = prefixes.iter().flat_map(|p| p.accepted.clone()).collect();
+    // Runs that all end alike show no variance, though the forecast says that they have one.
+    let moments = survival.iter().enumerate();
+    let square = sum(moments.map(|(k, s)| (2 * k + 1) as f64 * s.min(1.0)));
+    let implied = (square - forecast.powi(2)).max(0.0) / all.len() as f64;
+    let error = spread.max(implied.sqrt());
     let share = |k: usize| all.iter().filter(|&&a| a > k).count() as f64 / all.len() as f64;
     Ok(DraftReport {
         prefixes: prefixes.len(),

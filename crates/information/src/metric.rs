@@ -9,7 +9,7 @@ use crate::InformationError;
 use crate::distances::drawn;
 use crate::fisher::Shape;
 use crate::layers::{head, raw_states};
-use crate::pass::{mean_and_deviation, view};
+use crate::pass::view;
 
 /// The Fisher-Rao metric of one layer, context by context.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -29,7 +29,7 @@ pub struct LayerMetric {
     pub mean_anisotropy: f64,
     /// Every context's own spectrum.
     pub spectra: Vec<ContextSpectrum>,
-    /// Mean effective rank of single contexts, and its standard deviation over contexts.
+    /// Mean effective rank of single contexts, by their weights, and its standard deviation over contexts.
     pub effective_rank: (f64, f64),
     /// Mean anisotropy of single contexts, and its standard deviation over contexts.
     pub anisotropy: (f64, f64),
@@ -54,7 +54,7 @@ pub struct ContextSpectrum {
 struct Local {
     /// Natural parameters' law, V.
     law: Vec<f64>,
-    /// `d logit / d capped logit` at every token; 1 without a soft-cap.
+    /// `d capped logit / d logit` at every token; none without a soft-cap.
     slope: Option<Vec<f64>>,
     /// `1 / sigma` of the norm and the state as it is, for a state read out through the norm.
     norm: Option<(f64, Vec<f64>)>,
@@ -440,7 +440,10 @@ pub fn layer_metric(
     let mean_eigenvalues = symmetric_eigenvalues(mean.as_ref())?;
     let shape = Shape::of(&mean_eigenvalues);
     let over = |f: fn(&ContextSpectrum) -> f64| {
-        mean_and_deviation(&spectra.iter().map(f).collect::<Vec<_>>())
+        let weighted = || chosen.iter().map(|c| c.1).zip(spectra.iter().map(f));
+        let mean = sum(weighted().map(|(w, x)| w * x));
+        let variance = sum(weighted().map(|(w, x)| w * (x - mean).powi(2)));
+        (mean, variance.sqrt())
     };
     Ok(LayerMetric {
         layer,

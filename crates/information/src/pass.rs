@@ -27,12 +27,29 @@ impl HeadPass {
         head: HeadRef<'_>,
         states: &RowMatrix<f32>,
     ) -> Result<Self, InformationError> {
+        Self::collect(observation, head, states, None)
+    }
+
+    /// The same with the laws of blocks of documents, which cost half as much again.
+    pub fn with_block_laws(
+        observation: &Observation,
+        head: HeadRef<'_>,
+        states: &RowMatrix<f32>,
+    ) -> Result<Self, InformationError> {
+        Self::collect(observation, head, states, block_occurrences(observation))
+    }
+
+    fn collect(
+        observation: &Observation,
+        head: HeadRef<'_>,
+        states: &RowMatrix<f32>,
+        occurrences: Option<RowMatrix<f32>>,
+    ) -> Result<Self, InformationError> {
         let counts = &observation.counts;
         let vocab = head.vocab_size();
         let mut entry_log_probs = vec![f64::NEG_INFINITY; counts.nnz()];
         let mut entropies = vec![0.0; states.nrows()];
         let mut mean_law = vec![0.0f64; vocab];
-        let occurrences = block_occurrences(observation);
         let mut block_laws = occurrences
             .as_ref()
             .map(|o| RowMatrix::zeros(o.nrows(), vocab));
@@ -55,11 +72,9 @@ impl HeadPass {
                 .par_iter_mut()
                 .zip(laws)
                 .for_each(|(h, (p, log_p))| {
-                    let terms = p
-                        .iter()
-                        .zip(log_p)
-                        .map(|(&p, &l)| f64::from(p) * -f64::from(l));
-                    *h = terms.sum();
+                    // A token that cannot follow adds nothing.
+                    let possible = p.iter().zip(log_p).filter(|(p, _)| **p > 0.0);
+                    *h = possible.map(|(&p, &l)| f64::from(p) * -f64::from(l)).sum();
                 });
             add_weighted(
                 &mut mean_law,

@@ -50,7 +50,7 @@ pub fn layer_readings(
     let mut readings = Vec::new();
     for (layer, states) in states.layers() {
         let states = observation.readout(layer, states)?;
-        let pass = HeadPass::run(observation, head.view(), &states)?;
+        let pass = HeadPass::with_block_laws(observation, head.view(), &states)?;
         let cross_entropy = pass.cross_entropy(observation, &observation.laws());
         let errors = pass.block_laws.as_ref().and_then(|block_laws| {
             observation.standard_errors(seed, |replicate| {
@@ -70,7 +70,7 @@ pub fn layer_readings(
         });
         readings.push(LayerReading {
             layer,
-            information: pass.information(&observation.weights),
+            information: pass.information(&observation.weights).max(0.0),
             information_error: errors.map(|e| e[0]),
             leave_one_out: leave_one_out(observation, head.view(), &states, &pass)?,
             ceiling: entropy(&observation.weights),

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use crate::InformationError;
 use crate::alignment::centred;
-use crate::distances::{compare_sparse, drawn};
+use crate::distances::compare_sparse;
 use crate::layers::{Readout, need_contexts, raw_states};
 
 /// A positive semidefinite similarity of laws.
@@ -173,13 +173,18 @@ pub struct Similarity {
     #[serde(skip)]
     pub rows: Vec<usize>,
     /// Landmarks, where it is approximated by Nystrom's method; `None` where it is exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub landmarks: Option<usize>,
-    /// Leading eigenvalues, decreasing; those of all add up to `trace`.
+    /// Leading eigenvalues, decreasing.
     pub eigenvalues: Vec<f64>,
     /// The trace: `sum pi_x K(x, x)`.
     pub trace: f64,
-    /// The eigenvalue equation's largest residual over the largest eigenvalue.
-    pub residual: f64,
+    /// The share of the trace that the operator has as it was made: 1 where it is exact, less by what
+    /// landmarks miss.
+    pub captured: f64,
+    /// The eigenvalue equation's largest residual over the largest eigenvalue; `None` of an approximation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residual: Option<f64>,
     /// Leading eigenvectors, contexts x rank, orthonormal: functions of contexts times the roots of their
     /// weights.
     #[serde(skip)]
@@ -213,7 +218,7 @@ const TOLERANCE: f64 = 1e-8;
 ///
 /// Overlaps (the first three kernels) are exact Gram matrices of laws or their roots, made stretch by
 /// stretch: contexts x vocabulary is never formed. Jensen-Shannon kernels are approximated by Nystrom's
-/// method with landmarks drawn by weight.
+/// method with landmarks drawn without replacement.
 ///
 /// Cost: overlaps of a model take contexts^2 x vocabulary products and the head's pass several times
 /// over; landmarks x contexts x vocabulary logarithms for the others. Memory: contexts^2 numbers and a
@@ -262,6 +267,7 @@ pub fn similarity(
         energies: energies(observation, &operator, &rows, &weights, options.seed)?,
         eigenvalues: spectrum.values,
         trace: operator.trace(),
+        captured: operator.captured(),
         residual: spectrum.residual,
         eigenvectors: spectrum.vectors,
         rows,
@@ -445,7 +451,7 @@ fn gram(
         }
         Laws::Model(readout, rows) => {
             let vocab = readout.head.vocab_size();
-            let stretch = (STRETCH / vocab.max(1)).clamp(16, n);
+            let stretch = (STRETCH / vocab.max(1)).max(16).min(n);
             for first in (0..n).step_by(stretch) {
                 let here = &rows[first..(first + stretch).min(n)];
                 let mut held = RowMatrix::<f32>::zeros(here.len(), vocab);
@@ -510,7 +516,7 @@ enum Operator {
 struct Spectrum {
     values: Vec<f64>,
     vectors: RowMatrix<f64>,
-    residual: f64,
+    residual: Option<f64>,
 }
 
 impl Operator {
@@ -521,13 +527,20 @@ impl Operator {
         }
     }
 
+    fn captured(&self) -> f64 {
+        match self {
+            Self::Exact(_) => 1.0,
+            Self::Factor { factor, trace, .. } => sum(factor.data().iter().map(|x| x * x)) / trace,
+        }
+    }
+
     fn spectrum(&self, options: &SimilarityOptions) -> Result<Spectrum, InformationError> {
         match self {
             Self::Exact(k) => {
                 let svd = truncated_svd(k, options.rank, TOLERANCE, options.seed)?;
                 let largest = svd.singular_values.first().copied().unwrap_or(1.0);
                 Ok(Spectrum {
-                    residual: svd.residual / largest,
+                    residual: Some(svd.residual / largest),
                     values: svd.singular_values,
                     vectors: svd.u,
                 })
@@ -541,7 +554,7 @@ impl Operator {
                         .map(|s| s * s)
                         .collect(),
                     vectors: RowMatrix::from_fn(factor.nrows(), rank, |i, k| space.basis.get(i, k)),
-                    residual: 0.0,
+                    residual: None,
                 })
             }
         }
@@ -562,12 +575,16 @@ fn nystrom(
     weights: &[f64],
 ) -> Result<Operator, InformationError> {
     let n = laws.len();
-    let mut landmarks = match n <= options.landmarks {
+    let mut landmarks: Vec<usize> = match n <= options.landmarks {
         true => (0..n).collect(),
-        false => drawn(weights, options.landmarks, options.seed),
+        false => {
+            let mut all: Vec<usize> = (0..n).collect();
+            all.shuffle(&mut StdRng::seed_from_u64(options.seed));
+            all.truncate(options.landmarks);
+            all
+        }
     };
     landmarks.sort_unstable();
-    landmarks.dedup();
     let divergences = against(laws, &landmarks)?;
     let kernel = options.kernel;
     let columns = divergences.map(|js| kernel.of(js));

@@ -263,3 +263,33 @@ fn an_outcome_that_the_model_makes_impossible_is_named() {
         &["infinite", "probability 0"],
     );
 }
+
+#[test]
+fn two_contexts_are_enough_for_a_similarity() {
+    let mut few = observation();
+    let rows = [0usize, 1];
+    if let Rows::Contexts { tokens, .. } = &mut few.contexts {
+        tokens.truncate(4);
+    }
+    let mut counts = lawvere_core::SparseRows::new(few.counts.ncols());
+    for row in rows {
+        let (tokens, values) = few.counts.row(row);
+        counts
+            .push_row(tokens.iter().copied().zip(values.iter().copied()))
+            .unwrap();
+    }
+    few.counts = counts;
+    few.weights = vec![0.5; 2];
+    few.blocks = None;
+    let states = few.states.as_ref().unwrap();
+    let cut = states.layers().map(|(layer, m)| {
+        let first = lawvere_core::RowMatrix::from_fn(2, m.ncols(), |i, k| m.get(i, k));
+        (layer, first)
+    });
+    few.states = Some(lawvere_observe::States::new(cut.collect()).unwrap());
+    for whose in [Whose::Data, Whose::Model] {
+        let found = similarity(&few, whose, &SimilarityOptions::default()).unwrap();
+        assert_eq!(found.contexts, 2);
+        assert!((found.eigenvalues.iter().sum::<f64>() - found.trace).abs() < 1e-9);
+    }
+}

@@ -31,7 +31,7 @@ const HEADS: HeadOptions = HeadOptions {
     outcomes: 1024,
     batch: 256,
     learning_rate: 0.5,
-    epochs: 6,
+    epochs: 24,
     validation: 0.1,
     test: 0.25,
     seed: 0,
@@ -106,6 +106,8 @@ impl StatesMaterial<'_> {
         };
         let stochasticity =
             |o: &Observation| lens::stochasticity(o, &lens::STOCHASTICITY, None, seed);
+        // Where the laws are known, counts of them are not what contexts are compared by.
+        let judged = exact.as_ref().unwrap_or(self.contexts);
         let similar = |whose| {
             let options = SimilarityOptions {
                 kernel: SimilarityKernel::Bhattacharyya,
@@ -113,7 +115,7 @@ impl StatesMaterial<'_> {
                 seed,
                 ..SimilarityOptions::default()
             };
-            lens::similarity(self.contexts, whose, &options)
+            lens::similarity(judged, whose, &options)
         };
         Ok(StatesPage {
             usable,
@@ -135,7 +137,7 @@ impl StatesMaterial<'_> {
             stochasticity: stochasticity(self.contexts)?,
             exact_stochasticity: exact.as_ref().map(stochasticity).transpose()?,
             similarity: vec![similar(Whose::Model)?, similar(Whose::Data)?],
-            map: lens::similarity_map(self.contexts, SimilarityKernel::Bhattacharyya, MAP)?,
+            map: lens::similarity_map(judged, SimilarityKernel::Bhattacharyya, MAP)?,
             along: self.along(on_event)?,
             alignment,
             notes,

@@ -237,7 +237,7 @@ fn headings_on_states_say_what_came() {
     usable.readings.iter_mut().for_each(|r| r.gain = -0.01);
     assert!(heading(&report, "ahead").contains("finds nothing"));
 
-    assert!(heading(&report, "alignment").contains("more layer by layer"));
+    assert!(heading(&report, "alignment").contains("more at the end"));
     report.states.alignment.layers.reverse();
     let numbers = [0, 5, 10, 15, 20, 25, 30];
     for (layer, number) in report.states.alignment.layers.iter_mut().zip(numbers) {
@@ -247,9 +247,17 @@ fn headings_on_states_say_what_came() {
 
     assert!(heading(&report, "stochasticity").contains("By every measure"));
     report.states.stochasticity[1].model = 2.0;
-    assert!(heading(&report, "stochasticity").contains("By 2 of 3 measures"));
+    report.states.stochasticity[1].gap = -0.3;
+    assert!(heading(&report, "stochasticity").contains("Of 3 measures 2 say"));
+    for s in &mut report.states.stochasticity {
+        s.model = s.data_corrected;
+    }
+    assert!(heading(&report, "stochasticity").contains("as far as can be told"));
 
-    assert!(heading(&report, "draft").contains("1.80 tokens a pass"));
+    assert!(
+        heading(&report, "draft")
+            .contains("1.80 tokens a pass of the model after prefixes drawn at random")
+    );
     report.states.draft.as_mut().unwrap().model.deviations = 3.1;
     let html = render(&report).unwrap().html;
     assert!(html.contains("more than chance explains"));

@@ -8,7 +8,7 @@ use lawvere::information::{
 
 use super::source::PositionsArgs;
 use super::{answer, tables};
-use crate::args::{Global, positive};
+use crate::args::{Global, positive, up_to};
 use crate::output::Screen;
 
 /// How heads for tokens ahead are fitted.
@@ -18,7 +18,7 @@ struct HeadArgs {
     #[arg(long, default_value_t = HeadOptions::default().outcomes, value_parser = positive)]
     outcomes: usize,
     /// Passes over the positions
-    #[arg(long, default_value_t = HeadOptions::default().epochs, value_parser = positive)]
+    #[arg(long, default_value_t = HeadOptions::default().epochs, value_parser = up_to::<10_000>)]
     epochs: usize,
     /// The learning rate of the first step times the dimension of a state; it falls to 0
     #[arg(long, default_value_t = HeadOptions::default().learning_rate)]
@@ -48,7 +48,7 @@ pub struct SurplusArgs {
     #[command(flatten)]
     source: PositionsArgs,
     /// The furthest token after the next, and the longest block of the bounds
-    #[arg(long, default_value_t = 8, value_parser = positive)]
+    #[arg(long, default_value_t = 8, value_parser = up_to::<1024>)]
     k: usize,
     /// Tokens ahead that heads are fitted for [default: powers of two up to --k, and --k]
     #[arg(long, value_delimiter = ',')]
@@ -60,10 +60,10 @@ pub struct SurplusArgs {
     heads: HeadArgs,
     /// Bounds: contexts contrasted with one another; log of it is the highest lower bound. 0 leaves the
     /// bounds out [default: 64 with --model, else 0]
-    #[arg(long)]
-    bound_contexts: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(..=4096))]
+    bound_contexts: Option<u16>,
     /// Bounds: independent groups of contexts
-    #[arg(long, default_value_t = 4, value_parser = positive)]
+    #[arg(long, default_value_t = 4, value_parser = up_to::<1024>)]
     bound_groups: usize,
 }
 
@@ -72,7 +72,7 @@ impl SurplusArgs {
         let start = Instant::now();
         let source = self.source.source(global.seed)?;
         let otherwise = if source.model.is_some() { 64 } else { 0 };
-        let contexts = self.bound_contexts.unwrap_or(otherwise);
+        let contexts = self.bound_contexts.map_or(otherwise, usize::from);
         let options = AheadOptions {
             furthest: self.k,
             ahead: self.ahead.clone(),
@@ -82,6 +82,7 @@ impl SurplusArgs {
                 contexts,
                 groups: self.bound_groups,
             }),
+            bounds_needed: self.bound_contexts.is_some(),
         };
         let found = information_ahead(&source, &options, global.seed, &mut |e| screen.show(e))?;
         answer(&found, global, start, tables::surplus)
@@ -94,19 +95,19 @@ pub struct DraftArgs {
     #[command(flatten)]
     source: PositionsArgs,
     /// Tokens drafted at once, after the next
-    #[arg(long, default_value_t = 4, value_parser = positive)]
+    #[arg(long, default_value_t = 4, value_parser = up_to::<64>)]
     length: usize,
     /// The layer that heads draft from [default: the last]
     #[arg(long)]
     layer: Option<usize>,
     /// Prefixes of either kind at most: drawn by the model, and of held-out documents, each of its own
-    #[arg(long, default_value_t = 400, value_parser = positive)]
+    #[arg(long, default_value_t = 400, value_parser = up_to::<100_000>)]
     prefixes: usize,
     /// The shortest and longest prefix, in tokens
-    #[arg(long, value_delimiter = ',', num_args = 1..=2, default_values_t = [8, 32], value_name = "SHORTEST,LONGEST")]
+    #[arg(long, value_delimiter = ',', num_args = 1..=2, default_values_t = [8, 32], value_parser = up_to::<1_000_000>, value_name = "SHORTEST,LONGEST")]
     prefix_tokens: Vec<usize>,
     /// Drafts a prefix for the forecast, and as many for the run
-    #[arg(long, default_value_t = 4, value_parser = positive)]
+    #[arg(long, default_value_t = 4, value_parser = up_to::<256>)]
     drafts: usize,
     /// The cost of one head in passes of the model [default: by counting multiplications]
     #[arg(long)]

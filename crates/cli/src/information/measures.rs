@@ -11,7 +11,7 @@ use lawvere::information::{
 
 use super::source::{ContextsArgs, PositionsArgs};
 use super::{answer, tables};
-use crate::args::{Global, positive};
+use crate::args::{Global, up_to};
 use crate::output::Screen;
 
 /// The cross-entropy as divergence plus entropy, in nats, bits a token and bits a byte
@@ -72,7 +72,7 @@ pub struct LayersArgs {
     #[command(flatten)]
     source: PositionsArgs,
     /// How many times states are dealt at random for the controls of coherence
-    #[arg(long, default_value_t = 5, value_parser = positive)]
+    #[arg(long, default_value_t = 5, value_parser = up_to::<1000>)]
     deals: usize,
 }
 
@@ -94,10 +94,10 @@ pub struct FisherArgs {
     #[arg(long, default_value_t = 8)]
     directions: usize,
     /// Contexts whose own spectrum is taken
-    #[arg(long, default_value_t = 200, value_parser = positive)]
+    #[arg(long, default_value_t = 200, value_parser = up_to::<1_000_000>)]
     spectra: usize,
     /// Pairs of contexts whose path lengths are compared
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = up_to::<100_000>)]
     pairs: usize,
     /// Layers besides the last, read out through the final norm, whose derivative is taken along
     #[arg(long, value_delimiter = ',')]
@@ -126,7 +126,7 @@ pub struct DistancesArgs {
     #[command(flatten)]
     source: ContextsArgs,
     /// Contexts, drawn by their weights, whose pairs are compared
-    #[arg(long, default_value_t = 512, value_parser = positive)]
+    #[arg(long, default_value_t = 512, value_parser = up_to::<16_384>)]
     sample: usize,
 }
 
@@ -149,13 +149,13 @@ pub struct SimilarityArgs {
     #[arg(long, num_args = 1.., default_values = ["bhattacharyya", "expected-likelihood", "exp-jensen-shannon"])]
     similarity: Vec<SimilarityKernel>,
     /// Leading eigenvalues
-    #[arg(long, default_value_t = SimilarityOptions::default().rank, value_parser = positive)]
+    #[arg(long, default_value_t = SimilarityOptions::default().rank, value_parser = up_to::<4096>)]
     rank: usize,
     /// Of more contexts, so many are drawn
-    #[arg(long, default_value_t = SimilarityOptions::default().contexts, value_parser = positive)]
+    #[arg(long, default_value_t = SimilarityOptions::default().contexts, value_parser = up_to::<32_768>)]
     at_most: usize,
     /// Landmarks of the approximation of kernels made of Jensen-Shannon divergences
-    #[arg(long, default_value_t = SimilarityOptions::default().landmarks, value_parser = positive)]
+    #[arg(long, default_value_t = SimilarityOptions::default().landmarks, value_parser = up_to::<8192>)]
     landmarks: usize,
 }
 
@@ -185,7 +185,7 @@ pub struct AlignmentArgs {
     #[arg(long, value_name = "FOLDER")]
     untrained: Option<PathBuf>,
     /// How many times prototypes are dealt to contexts at random for the controls
-    #[arg(long, default_value_t = 5, value_parser = positive)]
+    #[arg(long, default_value_t = 5, value_parser = up_to::<1000>)]
     deals: usize,
 }
 

@@ -165,13 +165,14 @@ pub fn surplus(found: &Measured<AheadReport>) -> String {
         ));
         for u in &usable.readings {
             lines.push(format!(
-                "{:>5} {:>5} {:>18} {:>10.4} {:>10.4} {:>10}",
+                "{:>5} {:>5} {:>18} {:>10.4} {:>10.4} {:>10}{}",
                 u.layer,
                 u.ahead,
                 plus_minus(u.gain, Some(u.error)),
                 u.baseline,
                 u.loss,
-                u.positions
+                u.positions,
+                if u.converged { "" } else { "  not converged" }
             ));
         }
         lines.push("(the sum over k is no bound of a block's surplus)".into());

@@ -27,6 +27,8 @@ pub struct AheadOptions {
     pub heads: HeadOptions,
     /// Bounds with continuations that the model draws; `None` leaves them out.
     pub bounds: Option<BoundOptions>,
+    /// Whether too few documents for the bounds are an error, rather than a reason for fewer groups or none.
+    pub bounds_needed: bool,
 }
 
 /// How the bounds are made.
@@ -55,8 +57,8 @@ pub struct BlockInformation {
     /// The bounds.
     #[serde(flatten)]
     pub bounds: SurplusBounds,
-    /// How many of the contexts have a state that no other of them has: if all, the information of the
-    /// context is that of the state.
+    /// The number of different states of the contexts: if there are as many as contexts, the information of
+    /// the context is that of the state.
     pub distinct_states: usize,
     /// Tokens taken through the network.
     pub forwarded: usize,
@@ -82,6 +84,16 @@ pub fn information_ahead(
     let opened = source.open(on_event)?;
     let observation = &opened.observation;
     let mut notes = Vec::new();
+    let bounds = match options.bounds {
+        Some(bounds) => {
+            opened.need_model("a bound of block information")?;
+            allowed(observation, bounds, options.bounds_needed, &mut notes)?
+        }
+        None => None,
+    };
+    if observation.info.kind == Kind::Contexts && bounds.is_none() {
+        return Err(opened.error(lens::InformationError::NeedsPositions));
+    }
     let usable = match observation.info.kind {
         Kind::Contexts => {
             notes.push(
@@ -92,11 +104,11 @@ pub fn information_ahead(
         Kind::Positions => {
             let layers = match options.layers.is_empty() {
                 true => spread(observation, HEAD_LAYERS),
-                false => options.layers.clone(),
+                false => distinct(&options.layers),
             };
             let ahead = match options.ahead.is_empty() {
                 true => powers(options.furthest),
-                false => options.ahead.clone(),
+                false => distinct(&options.ahead),
             };
             on_event(Event::Part(format!(
                 "fitting {} heads on {} positions",
@@ -113,7 +125,7 @@ pub fn information_ahead(
             Some(found.map_err(|e| opened.error(e))?)
         }
     };
-    let bounds = match options.bounds {
+    let bounds = match bounds {
         Some(bounds) => {
             let model = opened.need_model("a bound of block information")?;
             let length = options.furthest;
@@ -130,6 +142,37 @@ pub fn information_ahead(
     Ok(opened.measured(result))
 }
 
+/// The bounds that the observation has documents for.
+fn allowed(
+    observation: &Observation,
+    bounds: BoundOptions,
+    needed: bool,
+    notes: &mut Vec<String>,
+) -> Result<Option<BoundOptions>, RunError> {
+    let BoundOptions { contexts, groups } = bounds;
+    let there = independent_rows(observation, 0).len();
+    let possible = groups.min(there / contexts.max(1));
+    let what = format!(
+        "bounds of {groups} groups of {contexts} contexts need {} from distinct documents, and the observation has {there}",
+        contexts.saturating_mul(groups)
+    );
+    if contexts < 3 || (possible < groups && needed) {
+        return Err(RunError::Usage(format!(
+            "{what}: take other --bound-contexts (3 at least) or --bound-groups, or observe more positions"
+        )));
+    }
+    if possible < groups {
+        notes.push(match possible {
+            0 => format!("no bounds: {what}"),
+            some => format!("{some} instead of {groups} groups: {what}"),
+        });
+    }
+    Ok((possible > 0).then_some(BoundOptions {
+        contexts,
+        groups: possible,
+    }))
+}
+
 /// 1, 2, 4, ... up to `furthest`, and `furthest`.
 fn powers(furthest: usize) -> Vec<usize> {
     let mut ahead: Vec<usize> = (0..usize::BITS)
@@ -140,6 +183,13 @@ fn powers(furthest: usize) -> Vec<usize> {
         ahead.push(furthest);
     }
     ahead
+}
+
+fn distinct(numbers: &[usize]) -> Vec<usize> {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
 }
 
 /// Rows of distinct documents (or of distinct contexts), in random order.

@@ -40,8 +40,8 @@ impl FromStr for ContextSet {
             }
             "text" if !value.is_empty() => Ok(Self::Text(value.into())),
             "last" if !value.trim().is_empty() => Ok(Self::Last(value.trim().into())),
-            "file" => Ok(Self::File(value.into())),
-            "text" | "last" => Err(format!("{kind}: is followed by nothing")),
+            "file" if !value.is_empty() => Ok(Self::File(value.into())),
+            "text" | "last" | "file" => Err(format!("{kind}: is followed by nothing")),
             _ => Err(format!("`{kind}` is not known; it must be {FORMS}")),
         }
     }
@@ -55,7 +55,15 @@ impl ContextSet {
     pub fn rows(&self, observation: &Observation) -> Result<Vec<usize>, RunError> {
         let all = 0..observation.rows();
         Ok(match self {
-            Self::Rows(first, last) => (*first..=*last).collect(),
+            Self::Rows(first, last) => {
+                if *last >= observation.rows() {
+                    return Err(RunError::Usage(format!(
+                        "rows:{first}-{last}: row {last} does not exist; the observation has rows 0 to {}",
+                        observation.rows().saturating_sub(1)
+                    )));
+                }
+                (*first..=*last).collect()
+            }
             Self::Text(words) => all
                 .filter(|&row| observation.row_label(row).contains(words.as_str()))
                 .collect(),
@@ -67,6 +75,12 @@ impl ContextSet {
                 all.filter(is).collect()
             }
             Self::File(path) => {
+                if !path.is_file() {
+                    return Err(RunError::Input {
+                        path: path.clone(),
+                        what: "it is not a file of row numbers, one a line".into(),
+                    });
+                }
                 let text = std::fs::read_to_string(path).map_err(|source| RunError::Io {
                     path: path.clone(),
                     source,

@@ -165,8 +165,7 @@ fn ahead_traces(report: &Report) -> Vec<Value> {
         let of = |name: &str, f: &dyn Fn(usize) -> (f64, f64), color: &str, dash: &str| {
             let (y, errors): (Vec<f64>, Vec<f64>) = (0..x.len())
                 .map(f)
-                .filter(|(v, _)| v.is_finite())
-                .map(|(v, e)| (v, if e.is_finite() { e } else { 0.0 }))
+                .take_while(|(v, e)| v.is_finite() && e.is_finite())
                 .unzip();
             with_bars(line(name, &x[..y.len()], &y, color, dash), &errors, color)
         };

@@ -23,9 +23,9 @@ pub(super) fn alignment(report: &Report) -> Result<Figure, ReportError> {
             let before = format!("{} at layer {}", figure(first.alignment), first.layer);
             let after = format!("{} at layer {}", figure(last.alignment), last.layer);
             match last.alignment - first.alignment {
-                x if x > 0.02 => format!(
-                    "States line up with what follows more layer by layer: from {before} to {after}"
-                ),
+                x if x > 0.02 => {
+                    format!("States line up with what follows more at the end: {after}, {before}")
+                }
                 x if x < -0.02 => {
                     format!("States line up with what follows less at the end: {after}, {before}")
                 }

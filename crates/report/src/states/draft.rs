@@ -16,7 +16,7 @@ pub(super) fn draft(report: &Report) -> Result<Option<Figure>, ReportError> {
     let own = &draft.model;
     let agree = own.deviations.abs() <= 2.0;
     let heading = format!(
-        "Drafting {} from layer {} would give {} tokens a pass of the model",
+        "Drafting {} from layer {}: {} tokens a pass of the model after prefixes drawn at random",
         plural(draft.length, "token"),
         draft.layer,
         figure(own.tokens_per_verification)
@@ -75,7 +75,8 @@ pub(super) fn draft(report: &Report) -> Result<Option<Figure>, ReportError> {
             plural(own.prefixes, "prefix").replace("prefixs", "prefixes")
         ),
         caveat: format!(
-            "Heads propose {} tokens of the vocabulary only and were fitted on few positions; costs are counted in \
+            "Prefixes end anywhere alike; in decoding, rounds begin where the last one stopped, more often in hard \
+             places, and gain less. Heads propose {} tokens of the vocabulary only; costs are counted in \
              multiplications, and reading {} tokens is taken to cost as much as reading one, as it does where memory \
              decides.",
             size(draft.drafted_tokens),

@@ -22,19 +22,23 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
         pairs().map(|(i, j)| values[i][j]).sum::<f64>() / pairs().count().max(1) as f64
     };
     let (model, data) = (mean(&map.model), mean(&map.data));
+    // Overlaps of counts are too low by an amount that is not known: only exact laws can be judged by.
+    let known = report.truth.is_some();
     let heading = match model - data {
-        x if x > 0.02 => "The model tells contexts apart less than the corpus does",
-        x if x < -0.02 => "The model tells contexts apart more than the corpus does",
-        _ => "The model tells contexts apart as the corpus does",
+        _ if !known => "How alike predictions are after frequent contexts",
+        x if x > 0.02 => "The model tells contexts apart less than the language does",
+        x if x < -0.02 => "The model tells contexts apart more than the language does",
+        _ => "The model tells contexts apart as the language does",
     };
+    let other = if known { "language" } else { "corpus" };
     let mut sentences = vec![format!(
-        "Between {} the mean overlap of predictions is {} in the model and {} in the corpus.",
+        "Between {} the mean overlap of predictions is {} in the model and {} in the {other}.",
         plural(map.rows.len(), "frequent context"),
         figure(model),
         figure(data)
     )];
     for s in &report.states.similarity {
-        let whose = name(s.whose);
+        let whose = name(s.whose, known);
         let last = s.energies.last();
         sentences.push(format!(
             "In the {whose} the leading eigenvalue holds {} of the trace{}.",
@@ -73,7 +77,7 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
             let row = places.iter();
             row.map(|&j| {
                 format!(
-                    "{}<br>{}<br>model {} · corpus {}",
+                    "{}<br>{}<br>model {} · {other} {}",
                     labels[i],
                     labels[j],
                     figure(map.model[i][j]),
@@ -96,7 +100,7 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
         .map(|(s, color)| {
             let values: Vec<f64> = s.eigenvalues.iter().copied().filter(|l| *l > 0.0).collect();
             let x: Vec<f64> = (1..=values.len()).map(|k| k as f64).collect();
-            let whose = name(s.whose);
+            let whose = name(s.whose, known);
             on_second(line(whose, &x, &values, color, "solid"))
         });
     let all: Vec<f64> = report
@@ -114,7 +118,7 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
         height: 440,
     };
     let rows = report.states.similarity.iter().flat_map(|s| {
-        let whose = name(s.whose);
+        let whose = name(s.whose, known);
         let values = s.eigenvalues.iter().enumerate();
         values.map(move |(k, l)| vec![whose.to_string(), (k + 1).to_string(), cell(*l)])
     });
@@ -123,7 +127,7 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
         heading: heading.into(),
         sentences,
         alt: "Left: a heat map of overlaps of predictions between frequent contexts, the model's above the diagonal and \
-              the corpus's below. Right: the leading eigenvalues of both similarity operators."
+              the other's below. Right: the leading eigenvalues of both similarity operators."
             .into(),
         chart: Some(chart),
         more: html! {},
@@ -133,16 +137,21 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
              low where similar predictions have similar states.",
             plural(report.states.similarity.first().map_or(0, |s| s.contexts), "context")
         ),
-        caveat: "Overlaps of observed frequencies are too low where few occurrences were seen: two samples of one law \
-                 overlap by less than 1."
-            .into(),
+        caveat: if known {
+            "The other side is the language's exact laws, not the corpus's counts.".into()
+        } else {
+            "Overlaps of observed frequencies are too low where few occurrences were seen: two samples of one law \
+             overlap by less than 1, so that corpus and model cannot be compared by them."
+                .into()
+        },
         table: Table::new("similarity.csv", &["whose", "rank", "eigenvalue"], rows)?,
     })
 }
 
-fn name(whose: Whose) -> &'static str {
+fn name(whose: Whose, known: bool) -> &'static str {
     match whose {
         Whose::Model => "model",
+        Whose::Data if known => "language",
         Whose::Data => "corpus",
     }
 }

@@ -15,17 +15,29 @@ pub(super) fn stochasticity(report: &Report) -> Result<Figure, ReportError> {
     let exact_of = |k: usize| exact.and_then(|e| e.get(k)).map(|e| e.data);
     // Against the exact entropies where they are known.
     let gap = |k: usize| found[k].model - exact_of(k).unwrap_or(found[k].data_corrected);
-    let above = (0..found.len()).filter(|&k| gap(k) > 0.0).count();
-    let heading = match (above, found.len()) {
-        (a, n) if a == n => {
+    // Beyond two standard errors and, of counts, beyond the bias that was taken away: some may be left.
+    let noise = |k: usize| {
+        let s = &found[k];
+        match exact_of(k) {
+            Some(_) => 2.0 * s.model_error.unwrap_or(0.0),
+            None => 2.0 * s.gap_error.unwrap_or(0.0) + (s.data_corrected - s.data).abs(),
+        }
+    };
+    let above = (0..found.len()).filter(|&k| gap(k) > noise(k)).count();
+    let below = (0..found.len()).filter(|&k| gap(k) < -noise(k)).count();
+    let heading = match (above, below, found.len()) {
+        (a, 0, n) if a == n => {
             "By every measure the head spreads its predictions wider than the data".to_string()
         }
-        (0, _) => {
+        (0, b, n) if b == n => {
             "By every measure the head spreads its predictions less than the data".to_string()
         }
-        (a, n) => {
-            format!("By {a} of {n} measures the head spreads its predictions wider than the data")
+        (0, 0, _) => {
+            "The head spreads its predictions as the data do, as far as can be told".to_string()
         }
+        (a, b, n) => format!(
+            "Of {n} measures {a} say that the head spreads its predictions wider than the data, {b} less"
+        ),
     };
     let sentences = found
         .iter()

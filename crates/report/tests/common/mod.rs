@@ -495,6 +495,7 @@ fn states(noise: &mut Noise) -> StatesPage {
         loss: 4.6 - 0.03 * layer as f64 / ahead as f64,
         positions: 2000,
         epochs: 5,
+        converged: true,
     };
     let readings = [0, 15, 30]
         .iter()
@@ -567,7 +568,8 @@ fn states(noise: &mut Noise) -> StatesPage {
         landmarks: None,
         eigenvalues: (1..20).map(|k| 0.2 / f64::from(k)).collect(),
         trace: 1.0,
-        residual: 1e-12,
+        captured: 1.0,
+        residual: Some(1e-12),
         eigenvectors: RowMatrix::zeros(0, 0),
         energies: vec![LayerEnergy {
             layer: 30,
