@@ -367,6 +367,10 @@ fn on_the_built_in_language_heads_gain_no_more_than_there_is_and_drafts_go_as_fo
     ]
     .concat();
     let found: Value = serde_json::from_str(&succeed(at, &printed)).unwrap();
+    let decoding = &found["decoding"];
+    assert!(number(&decoding["deviations"]).abs() <= 2.5, "{decoding}");
+    let tokens = number(&decoding["tokens_per_pass"]);
+    assert!(tokens > 1.2 && tokens < 3.0, "{decoding}");
     for prefixes in ["model_prefixes", "corpus_prefixes"] {
         let report = &found[prefixes];
         assert!(number(&report["deviations"]).abs() <= 2.0, "{report}");

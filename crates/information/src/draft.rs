@@ -1,4 +1,4 @@
-use lawvere_core::sum;
+use lawvere_core::{ratio_of_sums, sum};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::Serialize;
@@ -132,14 +132,100 @@ pub struct DraftReport {
     /// `measured - forecast` in standard errors of that difference, prefixes paired; the error is at least
     /// what the forecast implies for so many runs.
     pub deviations: f64,
-    /// `1 + E[accepted]`: tokens for each pass of the model, forecast.
+    /// `1 + E[accepted]`: tokens for a pass of the model at such a prefix, forecast.
     pub tokens_per_verification: f64,
     /// The cost of one head in passes of the model.
     pub cost: f64,
-    /// `(1 + E) / (1 + gamma c)`: heads one after the other.
+    /// `(1 + E) / (1 + gamma c)` at such a prefix: heads one after the other.
     pub speedup_sequential: f64,
-    /// `(1 + E) / (1 + c)`: heads side by side.
+    /// `(1 + E) / (1 + c)` at such a prefix: heads side by side.
     pub speedup_parallel: f64,
+}
+
+/// A round of decoding with drafts: one pass of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Round {
+    /// Drafted tokens that were accepted.
+    pub accepted: usize,
+    /// What another draft at the same place forecast.
+    pub forecast: f64,
+}
+
+/// Decoding with drafts: rounds that begin where the one before stopped.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decoding {
+    /// Texts.
+    pub texts: usize,
+    /// Rounds of each.
+    pub rounds: usize,
+    /// Tokens a pass of the model: accepted ones and the one that every pass gives.
+    pub tokens_per_pass: f64,
+    /// Its standard error, texts taken as independent.
+    pub tokens_per_pass_error: f64,
+    /// What is forecast at the same places.
+    pub forecast: f64,
+    /// Its standard error.
+    pub forecast_error: f64,
+    /// The difference of the two in standard errors, round by round.
+    pub deviations: f64,
+    /// `tokens_per_pass / (1 + gamma c)`: heads one after the other.
+    pub speedup_sequential: f64,
+    /// `tokens_per_pass / (1 + c)`: heads side by side.
+    pub speedup_parallel: f64,
+}
+
+/// Joins the rounds of all texts. Drafts of `length` tokens; `cost` is that of one head, in passes of the model.
+///
+/// Rounds begin more often in hard places than tokens stand there, since an easy stretch is gone through in
+/// few: tokens a pass are fewer than after prefixes that end anywhere alike ([`draft_report`]).
+///
+/// # Errors
+/// Fewer than 2 texts, a text without rounds, a cost that is negative or no number.
+pub fn decoding(
+    texts: &[Vec<Round>],
+    length: usize,
+    cost: f64,
+) -> Result<Decoding, InformationError> {
+    if texts.len() < 2 || texts.iter().any(Vec::is_empty) {
+        return Err(InformationError::TooFew {
+            what: "decoding with drafts",
+            of: "texts with rounds",
+            needed: 2,
+            found: texts.iter().filter(|t| !t.is_empty()).count(),
+        });
+    }
+    check_cost(cost)?;
+    let over = |of: &dyn Fn(&Round) -> f64| {
+        let clusters: Vec<(f64, usize)> = texts
+            .iter()
+            .map(|rounds| (sum(rounds.iter().map(of)), rounds.len()))
+            .collect();
+        ratio_of_sums(clusters.into_iter())
+    };
+    let (tokens_per_pass, tokens_per_pass_error) = over(&|r| 1.0 + r.accepted as f64);
+    let (forecast, forecast_error) = over(&|r| 1.0 + r.forecast);
+    let (difference, error) = over(&|r| r.accepted as f64 - r.forecast);
+    Ok(Decoding {
+        texts: texts.len(),
+        rounds: texts.iter().map(Vec::len).max().unwrap_or(0),
+        tokens_per_pass,
+        tokens_per_pass_error,
+        forecast,
+        forecast_error,
+        deviations: if error > 0.0 { difference / error } else { 0.0 },
+        speedup_sequential: tokens_per_pass / (1.0 + length as f64 * cost),
+        speedup_parallel: tokens_per_pass / (1.0 + cost),
+    })
+}
+
+fn check_cost(cost: f64) -> Result<(), InformationError> {
+    match cost >= 0.0 && cost.is_finite() {
+        true => Ok(()),
+        false => Err(InformationError::argument(
+            "cost",
+            format!("{cost}: it must be 0 or more"),
+        )),
+    }
 }
 
 /// Forecasts and runs of one prefix, several drafts each.
@@ -170,12 +256,7 @@ pub fn draft_report(prefixes: &[PrefixDrafts], cost: f64) -> Result<DraftReport,
             found: prefixes.len(),
         });
     }
-    if !(cost >= 0.0 && cost.is_finite()) {
-        return Err(InformationError::argument(
-            "cost",
-            format!("{cost}: it must be 0 or more"),
-        ));
-    }
+    check_cost(cost)?;
     let empty = |p: &PrefixDrafts| p.forecasts.is_empty() || p.accepted.is_empty();
     if prefixes.iter().any(empty) {
         return Err(InformationError::argument("drafts", "a prefix has none"));
@@ -350,5 +431,23 @@ mod tests {
         );
         assert!(draft_report(&prefixes[..1], 0.1).is_err());
         assert!(draft_report(&prefixes, f64::NAN).is_err());
+    }
+
+    #[test]
+    fn rounds_of_decoding_count_the_token_that_every_pass_gives() {
+        let round = |accepted: usize, forecast: f64| Round { accepted, forecast };
+        let texts = vec![
+            vec![round(2, 1.5), round(0, 0.5)],
+            vec![round(1, 1.0), round(1, 1.0)],
+            vec![round(0, 0.5), round(0, 0.5)],
+        ];
+        let found = decoding(&texts, 2, 0.25).unwrap();
+        assert!((found.tokens_per_pass - (1.0 + 4.0 / 6.0)).abs() < 1e-12);
+        assert!((found.forecast - (1.0 + 5.0 / 6.0)).abs() < 1e-12);
+        assert!((found.speedup_parallel - found.tokens_per_pass / 1.25).abs() < 1e-12);
+        assert!((found.speedup_sequential - found.tokens_per_pass / 1.5).abs() < 1e-12);
+        assert!(found.deviations < 0.0 && found.tokens_per_pass_error > 0.0);
+        assert!(decoding(&texts[..1], 2, 0.1).is_err());
+        assert!(decoding(&texts, 2, -1.0).is_err());
     }
 }

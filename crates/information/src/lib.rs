@@ -34,7 +34,9 @@ pub use distances::{DistanceBounds, PredictiveDistances, predictive_distances};
 pub use divergence::{
     RepresentationDivergence, SET_DIVERGENCES, SetDivergence, representation_divergence,
 };
-pub use draft::{Draft, DraftReport, Forecast, PrefixDrafts, draft_report};
+pub use draft::{
+    Decoding, Draft, DraftReport, Forecast, PrefixDrafts, Round, decoding, draft_report,
+};
 pub use error::InformationError;
 pub use fisher::{Direction, FisherRao, fisher_rao};
 pub use heads::{

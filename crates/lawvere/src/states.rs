@@ -91,6 +91,7 @@ impl StatesMaterial<'_> {
             prefixes: PREFIXES,
             prefix_tokens: PREFIX_TOKENS,
             drafts: 4,
+            rounds: 4,
             cost: None,
             heads,
         };
@@ -133,6 +134,7 @@ impl StatesMaterial<'_> {
                 drafted_tokens: d.drafted_tokens,
                 model: d.model_prefixes,
                 corpus: d.corpus_prefixes,
+                decoding: d.decoding,
             }),
             stochasticity: stochasticity(self.contexts)?,
             exact_stochasticity: exact.as_ref().map(stochasticity).transpose()?,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lawvere_geometry::{Heatmap, LayerCollapse, LogOdds, Reading, Spectrum, SupportSummary};
 use lawvere_information::{
-    Alignment, DifferenceErrors, DraftReport, FisherRao, LayerReading, LengthLoss, Likelihood,
-    Similarity, SimilarityMap, Stochasticity, SurplusBounds, UsableSurpluses,
+    Alignment, Decoding, DifferenceErrors, DraftReport, FisherRao, LayerReading, LengthLoss,
+    Likelihood, Similarity, SimilarityMap, Stochasticity, SurplusBounds, UsableSurpluses,
 };
 use lawvere_metric::{Comparison, Isometry};
 use serde::Serialize;
@@ -357,6 +357,8 @@ pub struct DraftPage {
     pub model: DraftReport,
     /// After prefixes of documents that heads were not fitted on.
     pub corpus: DraftReport,
+    /// Rounds of decoding that begin where the one before stopped.
+    pub decoding: Decoding,
 }
 
 /// A checkpoint on the way of a training, judged by the exact laws of the language.

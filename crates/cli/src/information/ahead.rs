@@ -109,6 +109,9 @@ pub struct DraftArgs {
     /// Drafts a prefix for the forecast, and as many for the run
     #[arg(long, default_value_t = 4, value_parser = up_to::<256>)]
     drafts: usize,
+    /// Rounds of decoding after each of at most 100 prefixes, every round beginning where the last one stopped
+    #[arg(long, default_value_t = 4, value_parser = up_to::<256>)]
+    rounds: usize,
     /// The cost of one head in passes of the model [default: by counting multiplications]
     #[arg(long)]
     cost: Option<f64>,
@@ -126,6 +129,7 @@ impl DraftArgs {
             prefixes: self.prefixes,
             prefix_tokens: (first, self.prefix_tokens.get(1).copied().unwrap_or(first)),
             drafts: self.drafts,
+            rounds: self.rounds,
             cost: self.cost,
             heads: self.heads.options(global.seed),
         };

@@ -215,6 +215,19 @@ pub fn draft(found: &Measured<DraftRun>) -> String {
         lines.push(format!("\n{name}: {}", d.prefixes));
         lines.extend(drafted(d));
     }
+    let d = &r.decoding;
+    lines.push(format!(
+        "\ndecoding {} texts with drafts, {} rounds each: {} tokens a pass, forecast {} ({:+.2} standard errors apart)",
+        d.texts,
+        d.rounds,
+        plus_minus(d.tokens_per_pass, Some(d.tokens_per_pass_error)),
+        plus_minus(d.forecast, Some(d.forecast_error)),
+        d.deviations
+    ));
+    lines.push(format!(
+        "a head costs {:.4} passes: {:.3} times as fast with heads side by side, {:.3} one after the other",
+        r.model_prefixes.cost, d.speedup_parallel, d.speedup_sequential
+    ));
     lines.join("\n")
 }
 
@@ -238,10 +251,6 @@ fn drafted(d: &DraftReport) -> Vec<String> {
         plus_minus(d.forecast, Some(d.forecast_error)),
         plus_minus(d.measured, Some(d.measured_error)),
         d.deviations
-    ));
-    lines.push(format!(
-        "tokens a pass {:.3}; a head costs {:.4} passes: {:.3} times as fast with heads side by side, {:.3} one after the other",
-        d.tokens_per_verification, d.cost, d.speedup_parallel, d.speedup_sequential
     ));
     lines
 }

@@ -1,6 +1,8 @@
 use lawvere_core::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken};
 use lawvere_information as lens;
-use lawvere_information::{Draft, DraftHeads, DraftReport, HeadOptions, PrefixDrafts};
+use lawvere_information::{
+    Decoding, Draft, DraftHeads, DraftReport, HeadOptions, PrefixDrafts, Round,
+};
 use lawvere_lm::{Generation, LanguageModel, Sampling};
 use lawvere_observe::{Observation, Rows};
 use rand::rngs::StdRng;
@@ -24,6 +26,8 @@ pub struct DraftOptions {
     pub prefix_tokens: (usize, usize),
     /// Drafts a prefix for the forecast, and as many for the run.
     pub drafts: usize,
+    /// Rounds of decoding after each of at most 100 prefixes.
+    pub rounds: usize,
     /// The cost of a head in passes of the model; `None`: by counting multiplications.
     pub cost: Option<f64>,
     /// How heads are fitted.
@@ -43,12 +47,16 @@ pub struct DraftRun {
     pub model_prefixes: DraftReport,
     /// On prefixes of held-out documents.
     pub corpus_prefixes: DraftReport,
+    /// Decoding: the model's own prefixes gone on with drafts, round after round.
+    pub decoding: Decoding,
 }
 
 /// Where the first tokens of a drawn prefix come from: so many of a held-out document.
 const SEED_TOKENS: usize = 4;
 /// Prefixes without which errors mean nothing.
 const FEWEST: usize = 8;
+/// Prefixes that are decoded on from.
+const DECODED: usize = 100;
 /// Prefixes whose laws are held together.
 const AT_ONCE: usize = 32;
 
@@ -82,10 +90,11 @@ pub(crate) fn draft_with(
 ) -> Result<DraftRun, RunError> {
     let room = model.context_length() - usize::from(model.bos().is_some());
     let (shortest, longest) = options.prefix_tokens;
-    if shortest <= SEED_TOKENS || longest < shortest || longest + options.length + 1 > room {
+    // A round gives at most as many tokens as are drafted and one.
+    let reach = (options.length + 1) * options.rounds.max(1);
+    if shortest <= SEED_TOKENS || longest < shortest || longest.saturating_add(reach) > room {
         return Err(RunError::Usage(format!(
-            "prefixes of {shortest} to {longest} tokens: they must have more than {SEED_TOKENS}, and with {} drafted tokens at most the {room} that this model reads at once",
-            options.length + 1
+            "--prefix-tokens {shortest},{longest}: the shortest must have more than {SEED_TOKENS} tokens, the longest no fewer, and with {reach} more of --rounds and --length at most the {room} that this model reads at once"
         )));
     }
     on_event(Event::Part(format!(
@@ -144,6 +153,23 @@ pub(crate) fn draft_with(
         drafted_tokens: heads.tokens.len(),
         model_prefixes: report("the model's own", &drawn, seed.wrapping_add(1))?,
         corpus_prefixes: report("the corpus's", &corpus, seed.wrapping_add(2))?,
+        decoding: {
+            let texts = &drawn[..drawn.len().min(DECODED)];
+            on_event(Event::Part(format!(
+                "decoding {} texts with drafts, {} rounds",
+                texts.len(),
+                options.rounds
+            )));
+            let rounds = decode(
+                model,
+                &heads,
+                texts,
+                options,
+                seed.wrapping_add(3),
+                on_event,
+            )?;
+            lens::decoding(&rounds, options.length, cost)?
+        },
     })
 }
 
@@ -268,6 +294,107 @@ fn run(
                 accepted: run.iter().map(|draft| draft.run(&mut rng)).collect(),
             });
         }
+        on_event(Event::Progress {
+            done: found.len(),
+            total: prefixes.len(),
+        });
+    }
+    Ok(found)
+}
+
+/// Goes on every text round by round: a draft is verified, accepted tokens and the one that the pass gives
+/// are added, and the next round begins there. In every round another draft says what is forecast.
+fn decode(
+    model: &LanguageModel,
+    heads: &DraftHeads,
+    prefixes: &[Vec<u32>],
+    options: &DraftOptions,
+    seed: u64,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Vec<Vec<Round>>, RunError> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let length = options.length;
+    let mut found = Vec::with_capacity(prefixes.len());
+    for part in prefixes.chunks(AT_ONCE) {
+        let mut texts = part.to_vec();
+        let slices: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        let first = model.generate(&slices, &sampling(1, rng.random()))?;
+        let mut next: Vec<u32> = first
+            .iter()
+            .flat_map(|t| t.tokens.first().copied())
+            .collect();
+        let mut rounds = vec![Vec::with_capacity(options.rounds); texts.len()];
+        for _ in 0..options.rounds {
+            let batch = ContextBatch::of_contexts(texts.iter().map(Vec::as_slice));
+            let states = model.encode(&batch, &[Layer(heads.layer)])?.remove(0);
+            let laws = heads.laws(&states, &next)?;
+            // Two drafts a text: the first is run, the second forecasts.
+            let mut drafts = Vec::with_capacity(2 * texts.len());
+            let mut windows = ContextBatch::new();
+            for (i, text) in texts.iter().enumerate() {
+                let drafter: Vec<Vec<f64>> = laws
+                    .iter()
+                    .map(|law| law.row(i).iter().map(|&p| f64::from(p)).collect())
+                    .collect();
+                for _ in 0..2 {
+                    let path: Vec<usize> =
+                        drafter.iter().map(|q| Draft::draw(q, &mut rng)).collect();
+                    let drafted = path.iter().map(|&outcome| heads.tokens[outcome]);
+                    let tokens: Vec<u32> = text
+                        .iter()
+                        .copied()
+                        .chain([next[i]])
+                        .chain(drafted)
+                        .collect();
+                    let from = text.len() as u32 + 1;
+                    // One more than is drafted: what follows if all are accepted.
+                    let positions: Vec<u32> = (from..=from + length as u32).collect();
+                    windows.push(&tokens, &positions)?;
+                    drafts.push(Draft {
+                        path,
+                        drafter: drafter.clone(),
+                        model: Vec::with_capacity(length),
+                    });
+                }
+            }
+            // The whole laws along the drafts that are run.
+            let mut full = vec![Vec::with_capacity(length + 1); texts.len()];
+            model.log_probs(&windows, &mut |first, block| {
+                let LogProbs::Dense(block) = block else {
+                    return Err(KernelError::NotFinite);
+                };
+                for (row, log_probs) in block.rows().enumerate() {
+                    let (window, at) = ((first + row) / (length + 1), (first + row) % (length + 1));
+                    if at < length {
+                        let told = heads.tokens.iter();
+                        let told = told.map(|&t| f64::from(log_probs[t as usize]).exp());
+                        drafts[window].model.push(told.collect());
+                    }
+                    if window % 2 == 0 {
+                        let law: Vec<f64> = log_probs.iter().map(|&l| f64::from(l).exp()).collect();
+                        full[window / 2].push(law);
+                    }
+                }
+                Ok(())
+            })?;
+            for (i, pair) in drafts.chunks(2).enumerate() {
+                let accepted = pair[0].run(&mut rng);
+                rounds[i].push(Round {
+                    accepted,
+                    forecast: pair[1].forecast().survival.iter().sum(),
+                });
+                texts[i].push(next[i]);
+                let taken = pair[0].path[..accepted].iter();
+                texts[i].extend(taken.map(|&outcome| heads.tokens[outcome]));
+                next[i] = match accepted < length {
+                    true => {
+                        pair[0].replacement(accepted, &heads.tokens, &full[i][accepted], &mut rng)
+                    }
+                    false => Draft::draw(&full[i][length], &mut rng),
+                } as u32;
+            }
+        }
+        found.append(&mut rounds);
         on_event(Event::Progress {
             done: found.len(),
             total: prefixes.len(),

@@ -16,10 +16,10 @@ pub(super) fn draft(report: &Report) -> Result<Option<Figure>, ReportError> {
     let own = &draft.model;
     let agree = own.deviations.abs() <= 2.0;
     let heading = format!(
-        "Drafting {} from layer {}: {} tokens a pass of the model after prefixes drawn at random",
+        "Drafting {} from layer {} gives {} tokens a pass of the model",
         plural(draft.length, "token"),
         draft.layer,
-        figure(own.tokens_per_verification)
+        figure(draft.decoding.tokens_per_pass)
     );
     let sentences = vec![
         format!(
@@ -36,11 +36,17 @@ pub(super) fn draft(report: &Report) -> Result<Option<Figure>, ReportError> {
             },
         ),
         format!(
-            "A head costs {} of a pass: {} times as fast with heads side by side, {} one after the other. After \
-             prefixes of held-out documents {} are accepted.",
+            "Decoding on with drafts, each round beginning where the one before stopped, {} tokens come a pass (forecast \
+             {}). A head costs {} of a pass: {} times as fast with heads side by side, {} one after the other. After \
+             prefixes of held-out documents {} drafted tokens are accepted.",
+            with_error(
+                draft.decoding.tokens_per_pass,
+                Some(draft.decoding.tokens_per_pass_error)
+            ),
+            with_error(draft.decoding.forecast, Some(draft.decoding.forecast_error)),
             percent(own.cost, 1.0),
-            figure(own.speedup_parallel),
-            figure(own.speedup_sequential),
+            figure(draft.decoding.speedup_parallel),
+            figure(draft.decoding.speedup_sequential),
             with_error(draft.corpus.measured, Some(draft.corpus.measured_error)),
         ),
     ];
@@ -75,8 +81,8 @@ pub(super) fn draft(report: &Report) -> Result<Option<Figure>, ReportError> {
             plural(own.prefixes, "prefix").replace("prefixs", "prefixes")
         ),
         caveat: format!(
-            "Prefixes end anywhere alike; in decoding, rounds begin where the last one stopped, more often in hard \
-             places, and gain less. Heads propose {} tokens of the vocabulary only; costs are counted in \
+            "The bars are of prefixes that end anywhere alike; rounds of decoding begin more often in hard places. \
+             Heads propose {} tokens of the vocabulary only; costs are counted in \
              multiplications, and reading {} tokens is taken to cost as much as reading one, as it does where memory \
              decides.",
             size(draft.drafted_tokens),

@@ -9,9 +9,10 @@ use lawvere_geometry::{
     Spectrum, SupportSummary, Verdict,
 };
 use lawvere_information::{
-    Alignment, BlockBounds, DifferenceErrors, Direction, DraftReport, FisherRao, LayerAlignment,
-    LayerEnergy, LayerReading, LengthLoss, Likelihood, RowEntropies, Similarity, SimilarityKernel,
-    SimilarityMap, Stochasticity, SurplusBounds, Surrogate, UsableSurplus, UsableSurpluses, Whose,
+    Alignment, BlockBounds, Decoding, DifferenceErrors, Direction, DraftReport, FisherRao,
+    LayerAlignment, LayerEnergy, LayerReading, LengthLoss, Likelihood, RowEntropies, Similarity,
+    SimilarityKernel, SimilarityMap, Stochasticity, SurplusBounds, Surrogate, UsableSurplus,
+    UsableSurpluses, Whose,
 };
 use lawvere_metric::{Comparison, Isometry, Pair};
 use lawvere_report::{
@@ -606,6 +607,17 @@ fn states(noise: &mut Noise) -> StatesPage {
             drafted_tokens: 1024,
             model: drafted(-0.4),
             corpus: drafted(0.3),
+            decoding: Decoding {
+                texts: 100,
+                rounds: 4,
+                tokens_per_pass: 1.71,
+                tokens_per_pass_error: 0.03,
+                forecast: 1.69,
+                forecast_error: 0.03,
+                deviations: 0.5,
+                speedup_sequential: 1.65,
+                speedup_parallel: 1.69,
+            },
         }),
         stochasticity: entropies(2.7, Some(0.01)),
         exact_stochasticity: None,
