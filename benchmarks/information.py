@@ -25,7 +25,7 @@ BLOCK = 256
 def observation(folder):
     folder = Path(folder)
     table = load_file(folder / "contexts.safetensors")
-    totals = np.add.reduceat(table["counts.values"], table["counts.indptr"][:-1])
+    totals = np.add.reduceat(table["counts.values"], table["counts.indptr"][:-1].astype(np.int64))
     parts = [load_file(path) for path in sorted(folder.glob("states*.safetensors"))]
     layer = max(parts[0], key=lambda name: int(name.split(".")[1]))
     states = np.concatenate([part[layer] for part in parts])
