@@ -269,10 +269,6 @@ impl Head {
     fn logits(&self, inputs: &RowMatrix<f32>, outputs: &RowMatrix<f32>) -> RowMatrix<f32> {
         let mut hidden = RowMatrix::zeros(inputs.nrows(), self.map.ncols());
         matmul(hidden.view_mut(), inputs.view(), self.map.view());
-        self.logits_of(&hidden, outputs)
-    }
-
-    fn logits_of(&self, hidden: &RowMatrix<f32>, outputs: &RowMatrix<f32>) -> RowMatrix<f32> {
         let mut logits = RowMatrix::zeros(hidden.nrows(), outputs.nrows());
         for i in 0..hidden.nrows() {
             logits.row_mut(i).copy_from_slice(&self.bias);
@@ -483,7 +479,8 @@ impl<'a> Data<'a> {
         let mut cycle = |fit: &mut Fit, from: &Head, share: f64| {
             let before = fit.loss;
             let mut fitting = Fitting::new(from.clone());
-            for _ in 0..CYCLE {
+            let left = self.options.epochs.saturating_sub(fit.epochs);
+            for _ in 0..CYCLE.min(left) {
                 self.epoch(&mut fitting, inputs, states, fitted, share, &mut rng);
                 fit.epochs += 1;
                 let loss = mean_loss(&fitting.head);

@@ -1,4 +1,4 @@
-use lawvere_core::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken};
+use lawvere_core::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken, RowMatrix};
 use lawvere_information as lens;
 use lawvere_information::{
     Decoding, Draft, DraftHeads, DraftReport, HeadOptions, PrefixDrafts, Round,
@@ -227,6 +227,12 @@ fn sampling(most: usize, seed: u64) -> Generation {
     }
 }
 
+/// The drafter's laws after prefix `i`, token by token.
+fn laws_of(laws: &[RowMatrix<f32>], i: usize) -> Vec<Vec<f64>> {
+    let law = |law: &RowMatrix<f32>| law.row(i).iter().map(|&p| f64::from(p)).collect();
+    laws.iter().map(law).collect()
+}
+
 /// Forecasts and runs after every prefix.
 fn run(
     model: &LanguageModel,
@@ -249,13 +255,10 @@ fn run(
             .flat_map(|text| text.tokens.first().copied())
             .collect();
         let laws = heads.laws(&states, &next)?;
-        let law = |k: usize, i: usize| -> Vec<f64> {
-            laws[k].row(i).iter().map(|&p| f64::from(p)).collect()
-        };
         let mut drafts = Vec::with_capacity(2 * options.drafts * part.len());
         let mut windows = ContextBatch::new();
         for (i, prefix) in part.iter().enumerate() {
-            let drafter: Vec<Vec<f64>> = (0..options.length).map(|k| law(k, i)).collect();
+            let drafter = laws_of(&laws, i);
             for _ in 0..2 * options.drafts {
                 let path: Vec<usize> = drafter.iter().map(|q| Draft::draw(q, &mut rng)).collect();
                 let mut tokens = prefix.clone();
@@ -332,10 +335,7 @@ fn decode(
             let mut drafts = Vec::with_capacity(2 * texts.len());
             let mut windows = ContextBatch::new();
             for (i, text) in texts.iter().enumerate() {
-                let drafter: Vec<Vec<f64>> = laws
-                    .iter()
-                    .map(|law| law.row(i).iter().map(|&p| f64::from(p)).collect())
-                    .collect();
+                let drafter = laws_of(&laws, i);
                 for _ in 0..2 {
                     let path: Vec<usize> =
                         drafter.iter().map(|q| Draft::draw(q, &mut rng)).collect();

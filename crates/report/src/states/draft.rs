@@ -76,9 +76,9 @@ pub(super) fn draft(report: &Report) -> Result<Option<Figure>, ReportError> {
         more: html! {},
         estimate: format!(
             "A token drawn from q is accepted with probability min(1, p/q); the forecast averages the overlap of p and \
-             q along drafted paths, each prefix weighted by the probability that it is accepted. {} of either kind, \
-             four drafts each for forecast and run. ± is one standard error over prefixes.",
-            plural(own.prefixes, "prefix").replace("prefixs", "prefixes")
+             q along drafted paths, each prefix weighted by the probability that it is accepted. Other drafts after the same \
+             prefixes are run; {} prefixes of either kind. ± is one standard error over prefixes.",
+            size(own.prefixes)
         ),
         caveat: format!(
             "The bars are of prefixes that end anywhere alike; rounds of decoding begin more often in hard places. \
