@@ -110,7 +110,7 @@ const NOTHING: f64 = 1e-6;
 /// linear transformations* (1949); Hoeffding's lemma for the bound.
 ///
 /// # Errors
-/// An Observation of positions, without a model, with fewer than 3 contexts; an untrained one of other
+/// An Observation of positions, without a model, with fewer than 2 contexts; an untrained one of other
 /// contexts or layers.
 pub fn spectral_alignment(
     observation: &Observation,
@@ -122,11 +122,11 @@ pub fn spectral_alignment(
     need_contexts(observation, "spectral alignment")?;
     let weight = &head(observation)?.weight;
     let m = observation.rows();
-    if m < 3 {
+    if m < 2 {
         return Err(InformationError::TooFew {
             what: "an alignment",
             of: "contexts",
-            needed: 3,
+            needed: 2,
             found: m,
         });
     }

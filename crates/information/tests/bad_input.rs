@@ -265,7 +265,7 @@ fn an_outcome_that_the_model_makes_impossible_is_named() {
 }
 
 #[test]
-fn two_contexts_are_enough_for_a_similarity() {
+fn two_contexts_are_enough_for_similarity_and_alignment() {
     let mut few = observation();
     let rows = [0usize, 1];
     if let Rows::Contexts { tokens, .. } = &mut few.contexts {
@@ -291,5 +291,14 @@ fn two_contexts_are_enough_for_a_similarity() {
         let found = similarity(&few, whose, &SimilarityOptions::default()).unwrap();
         assert_eq!(found.contexts, 2);
         assert!((found.eigenvalues.iter().sum::<f64>() - found.trace).abs() < 1e-9);
+    }
+    // One direction of states and one of prototypes: they can only be the same.
+    let found = spectral_alignment(&few, None, 3, 0, &mut |_| {}).unwrap();
+    for layer in &found.layers {
+        assert!(
+            (layer.alignment - 1.0).abs() < 1e-9 && layer.rank == 1,
+            "{layer:?}"
+        );
+        assert!(layer.shuffled.is_finite() && layer.shuffled_expected.is_finite());
     }
 }

@@ -13,6 +13,7 @@ use lawvere_observe::{ContextPlan, Layers, Observation, Observer};
 use lawvere_report::{DraftPage, ExactAhead, StatesPage, TrainingPoint};
 use lawvere_text::{Language, TextSpace};
 
+use crate::experiment::watch::measured_steps;
 use crate::information::{BoundOptions, DraftOptions, block_information, draft_with};
 use crate::observe::make;
 use crate::{Event, RunError, checkpoint_folder, truth};
@@ -43,11 +44,12 @@ const DEALS: usize = 5;
 const SIMILAR: usize = 2048;
 const MAP: usize = 48;
 
-/// Kept checkpoints of a training run of these many steps: 0, and about three a decade.
+/// Kept checkpoints of a training run of these many steps: the first few change little, and step 0 stands at 1
+/// on the figure's logarithmic axis.
 pub(crate) fn checkpoint_steps(steps: u64) -> Vec<u64> {
-    let rounds = (0..).flat_map(|power| [1, 2, 5].map(|digit| digit * 10u64.pow(power)));
-    let on_the_way = rounds.skip_while(|&s| s < 5).take_while(|&s| s < steps);
-    [0].into_iter().chain(on_the_way).chain([steps]).collect()
+    let mut kept = measured_steps(steps);
+    kept.retain(|&step| step == 0 || step >= 5 || step == steps);
+    kept
 }
 
 /// What the page of the states is made of.
