@@ -43,6 +43,8 @@ pub struct RowEntropies {
     pub model: f64,
     /// The row's cross-entropy, nats.
     pub cross_entropy: f64,
+    /// `KL(data || model)` of the row, a sum of its own, nats.
+    pub divergence: f64,
     /// How often the row occurs.
     pub samples: u64,
 }
@@ -89,6 +91,7 @@ pub fn likelihood(observation: &Observation, seed: u64) -> Result<Likelihood, In
             data: stoch::entropy(laws.row(row).1.iter().copied()),
             model: pass.entropies[row],
             cross_entropy: per_row(&cross, row),
+            divergence: per_row(&|p, log_q| p * (p.ln() - log_q), row),
             samples: counts.row(row).1.iter().sum(),
         })
         .collect();

@@ -15,6 +15,7 @@ use crate::InformationError;
 use crate::alignment::centred;
 use crate::distances::compare_sparse;
 use crate::layers::{Readout, need_contexts, raw_states};
+use crate::pass::mean_and_deviation;
 
 /// A positive semidefinite similarity of laws.
 ///
@@ -202,14 +203,18 @@ pub struct LayerEnergy {
     pub energies: Vec<f64>,
     /// Their mean.
     pub mean: f64,
-    /// The mean with states dealt to contexts at random.
+    /// The mean with states dealt to contexts at random, over five deals.
     pub shuffled: f64,
+    /// The standard deviation of that over deals.
+    pub shuffled_deviation: f64,
 }
 
 /// Memory that a stretch of laws may take, in numbers.
 const STRETCH: usize = 1 << 25;
 /// Singular values of states below this share of the largest are float32's noise.
 const NOTHING: f64 = 1e-6;
+/// Times states are dealt to contexts for the control.
+const DEALS: usize = 5;
 /// How exact leading eigenvalues are asked to be.
 const TOLERANCE: f64 = 1e-8;
 
@@ -735,8 +740,14 @@ fn energies(
     // K Pi 1, as the operator has it: degrees d(x) = sum_x' pi_x' K(x, x').
     let roots = RowMatrix::from_fn(n, 1, |i, _| weights[i].sqrt());
     let degrees = operator.apply(&roots);
-    let mut order: Vec<usize> = (0..n).collect();
-    order.shuffle(&mut StdRng::seed_from_u64(seed));
+    let mut rng = StdRng::seed_from_u64(seed);
+    let orders: Vec<Vec<usize>> = (0..DEALS)
+        .map(|_| {
+            let mut order: Vec<usize> = (0..n).collect();
+            order.shuffle(&mut rng);
+            order
+        })
+        .collect();
     let mut found = Vec::new();
     for layer in states.layers().map(|(l, _)| l) {
         let (_, raw) = raw_states(observation, Some(layer))?;
@@ -756,12 +767,17 @@ fn energies(
                 .collect())
         };
         let energies = of(&|i| i)?;
-        let shuffled = of(&|i| order[i])?;
         let mean = |v: &[f64]| sum(v.iter().copied()) / v.len().max(1) as f64;
+        let dealt: Vec<f64> = orders
+            .iter()
+            .map(|order| Ok(mean(&of(&|i| order[i])?)))
+            .collect::<Result<_, InformationError>>()?;
+        let (shuffled, shuffled_deviation) = mean_and_deviation(&dealt);
         found.push(LayerEnergy {
             layer,
             mean: mean(&energies),
-            shuffled: mean(&shuffled),
+            shuffled,
+            shuffled_deviation,
             energies,
         });
     }

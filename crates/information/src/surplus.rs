@@ -311,20 +311,36 @@ impl Jackknife {
         };
         let mut without: Vec<Values> = (0..n).map(|_| empty()).collect();
         for block in &scores.blocks {
-            // Likelihood ratios p(w^i | x_j) / p(w^i | x_i): the own context's is 1.
-            let ratios = RowMatrix::from_fn(n, n, |i, j| (block.get(i, j) - block.get(i, i)).exp());
-            let others: Vec<f64> = (0..n)
-                .map(|i| sum((0..n).filter(|&j| j != i).map(|j| ratios.get(i, j))))
-                .collect();
+            // Log-likelihood ratios of every context against the own one, whose is 0. The sum over others, and
+            // over others but one, is kept in logarithms: what one of them has alone is not lost.
+            let ratio = |i: usize, j: usize| block.get(i, j) - block.get(i, i);
+            let rest_of = |i: usize, left_out: Option<usize>| {
+                let others = || (0..n).filter(|&j| j != i && Some(j) != left_out);
+                let largest = others()
+                    .map(|j| ratio(i, j))
+                    .fold(f64::NEG_INFINITY, f64::max);
+                match largest > f64::NEG_INFINITY {
+                    true => largest + sum(others().map(|j| (ratio(i, j) - largest).exp())).ln(),
+                    false => f64::NEG_INFINITY,
+                }
+            };
+            let whole: Vec<f64> = (0..n).map(|i| rest_of(i, None)).collect();
+            // Without one context, its share is taken away where that loses nothing, else all are added again.
+            let rest = |i: usize, left_out: Option<usize>| match left_out {
+                None => whole[i],
+                Some(j) => {
+                    let share = (ratio(i, j) - whole[i]).exp();
+                    match share < 0.5 {
+                        true => whole[i] + (-share).ln_1p(),
+                        false => rest_of(i, Some(j)),
+                    }
+                }
+            };
             let bounds = |left_out: Option<usize>| {
                 let count = (n - usize::from(left_out.is_some())) as f64;
                 let rows = || (0..n).filter(|i| Some(*i) != left_out);
-                let rest = |i: usize| match left_out {
-                    Some(j) => (others[i] - ratios.get(i, j)).max(0.0),
-                    None => others[i],
-                };
-                let lower = rows().map(|i| -((1.0 + rest(i)) / count).ln());
-                let upper = rows().map(|i| -(rest(i) / (count - 1.0)).ln());
+                let lower = rows().map(|i| count.ln() - log_of_one_and(rest(i, left_out)));
+                let upper = rows().map(|i| (count - 1.0).ln() - rest(i, left_out));
                 (sum(lower) / count, sum(upper) / count)
             };
             let (lower, upper) = bounds(None);
@@ -355,4 +371,9 @@ impl Jackknife {
         let squares = sum(values.iter().map(|v| (v - mean).powi(2)));
         (value, (n - 1.0) / n * squares)
     }
+}
+
+/// `log(1 + e^x)`, for any x.
+fn log_of_one_and(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }

@@ -125,6 +125,8 @@ fn similarity_operators_and_energies_are_those_of_numpy() {
             };
             let expected = &expected["similarity"][name][key];
             let eigenvalues = numbers(&expected["eigenvalues"]);
+            assert!(found.eigenvalues.len() >= 35, "{}", found.eigenvalues.len());
+            assert_eq!(found.energies.len(), 3);
             for (value, expected) in found.eigenvalues.iter().zip(&eigenvalues) {
                 assert!(
                     (value - expected).abs() < 2e-6,
@@ -135,6 +137,7 @@ fn similarity_operators_and_energies_are_those_of_numpy() {
             assert!((found.trace - total).abs() < 2e-6, "{name} {key}");
             for layer in &found.energies {
                 let expected = &expected["dirichlet"][layer.layer.to_string()];
+                assert_eq!(layer.energies.len(), 5);
                 for (value, expected) in layer.energies.iter().zip(numbers(expected)) {
                     assert!(
                         (value - expected).abs() < 1e-5,
@@ -222,6 +225,7 @@ fn metrics_are_those_of_automatic_differentiation_through_norm_and_soft_cap() {
         let found = layer_metric(&observation, layer, 40, 0).unwrap();
         assert!(found.all);
         let expected = &expected["fisher"][key];
+        assert!(found.spectra.len() == 40 && found.spectra[0].eigenvalues.len() == 5);
         for (context, wanted) in found
             .spectra
             .iter()

@@ -378,8 +378,8 @@ pub fn similarity(found: &Measured<SimilarityReport>) -> String {
         ));
         for e in &s.energies {
             lines.push(format!(
-                "layer {:>3}: Dirichlet energy of states {:.4}, dealt at random {:.4}",
-                e.layer, e.mean, e.shuffled
+                "layer {:>3}: Dirichlet energy of states {:.4}, dealt at random {:.4} ± {:.4}",
+                e.layer, e.mean, e.shuffled, e.shuffled_deviation
             ));
         }
     }

@@ -89,7 +89,7 @@ pub fn likelihoods(
             context: observation.row_label(row),
             weight: observation.weights[row],
             cross_entropy: r.cross_entropy,
-            divergence: r.cross_entropy - r.data,
+            divergence: r.divergence,
             entropy: r.data,
             model_entropy: r.model,
             occurrences: r.samples,

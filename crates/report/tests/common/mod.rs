@@ -401,6 +401,7 @@ fn information(noise: &mut Noise) -> InformationPage {
                 data,
                 model: (data * 0.8 + 1.0 + 0.5 * noise.bell()).max(0.05),
                 cross_entropy: data + 0.9 + 0.2 * noise.next(),
+                divergence: 0.9,
                 samples: 20 + 9_000 / (i as u64 + 1),
             }
         })
@@ -577,6 +578,7 @@ fn states(noise: &mut Noise) -> StatesPage {
             energies: vec![0.04, 0.06],
             mean: 0.05,
             shuffled: 0.09,
+            shuffled_deviation: 0.002,
         }],
     };
     let rows: Vec<usize> = (0..24).collect();
