@@ -238,6 +238,60 @@ impl<'a> HeadRef<'a> {
         })
     }
 
+    /// Hands the next-token laws of all `states` (rows x d) to `visit`, stretch of the vocabulary after
+    /// stretch: the stretch's tokens, and their probabilities, rows x tokens, which `visit` may change.
+    ///
+    /// For what adds up over tokens, where [`for_each_log_prob_block`](Self::for_each_log_prob_block) is for
+    /// what needs one whole law at a time. Cost: two products of rows x d x vocabulary, the first for the
+    /// softmax's denominators, and two exponentials an entry; memory: rows x 2304 numbers, and where
+    /// [`packed`](Self::packed) is `None` a copy of the weight.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; whatever `visit` returns.
+    pub fn for_each_prob_stretch<E: From<ShapeError>>(
+        &self,
+        states: &RowMatrix<f32>,
+        mut visit: impl FnMut(Range<usize>, &mut RowMatrix<f32>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.check(states)?;
+        self.with_packed(|packed| {
+            let mut rows = PackedRows::new();
+            let mut totals = Vec::with_capacity(states.nrows());
+            for first in (0..states.nrows()).step_by(BLOCK_ROWS) {
+                let count = BLOCK_ROWS.min(states.nrows() - first);
+                rows.copy(count, self.dim(), states.row_range(first..first + count));
+                let stretches = self.stretches(packed, &rows, &vec![&[][..]; count], &[]);
+                totals.extend((0..count).map(|row| total_of(&stretches, row)));
+            }
+            rows.copy(states.nrows(), self.dim(), states.data());
+            let mut probs = RowMatrix::zeros(0, 0);
+            for panels in packed.groups(TOKENS_AT_ONCE) {
+                let tokens = packed.columns(&panels);
+                if probs.ncols() != tokens.len() {
+                    probs = RowMatrix::zeros(states.nrows(), tokens.len());
+                }
+                packed.multiply_columns(&rows, panels, probs.data_mut());
+                probs
+                    .data_mut()
+                    .par_chunks_mut(tokens.len().max(1))
+                    .zip(&totals)
+                    .for_each(|(row, &(largest, total))| {
+                        self.finish(row, tokens.clone());
+                        let scale = (1.0 / total) as f32;
+                        vectorised(
+                            #[inline(always)]
+                            || {
+                                exp_shifted(row, largest);
+                                row.iter_mut().for_each(|p| *p *= scale);
+                            },
+                        );
+                    });
+                visit(tokens, &mut probs)?;
+            }
+            Ok(())
+        })
+    }
+
     /// The log-probabilities, in nats, that `states` (rows x d) give to single tokens: one value for
     /// every pair of a row and a token in `wanted`.
     ///
@@ -288,13 +342,7 @@ impl<'a> HeadRef<'a> {
                     .collect();
                 let stretches = self.stretches(packed, &rows, &by_row, wanted);
                 for row in 0..rows_here {
-                    let largest = stretches
-                        .iter()
-                        .fold(f32::NEG_INFINITY, |m, s| m.max(s.rows[row].0));
-                    let total: f64 = stretches
-                        .iter()
-                        .map(|s| s.rows[row].1 * f64::from(s.rows[row].0 - largest).exp())
-                        .sum();
+                    let (largest, total) = total_of(&stretches, row);
                     let log_total = f64::from(largest) + total.ln();
                     for (i, logit) in stretches.iter().flat_map(|s| s.logits_of(row)) {
                         out[i] = (f64::from(logit) - log_total) as f32;
@@ -345,6 +393,8 @@ impl<'a> HeadRef<'a> {
 /// Tokens of the vocabulary taken at once: with a block of rows their logits fit in the second-level
 /// cache.
 const STRETCH: usize = 768;
+/// Tokens taken at once where all rows are: enough that products over them are deep.
+const TOKENS_AT_ONCE: usize = 2304;
 
 /// What a stretch of the vocabulary says of a block of rows.
 #[derive(Debug, Default)]
@@ -361,6 +411,14 @@ impl Stretch {
         let of_row = self.logits[from..].iter().take_while(move |l| l.0 == row);
         of_row.map(|&(_, i, logit)| (i, logit))
     }
+}
+
+/// A row's largest logit and the sum of `exp(logit - largest)` over all stretches.
+fn total_of(stretches: &[Stretch], row: usize) -> (f32, f64) {
+    let parts = || stretches.iter().map(|s| s.rows[row]);
+    let largest = parts().fold(f32::NEG_INFINITY, |m, (l, _)| m.max(l));
+    let total = parts().map(|(l, total)| total * f64::from(l - largest).exp());
+    (largest, total.sum())
 }
 
 /// Replaces every entry by `exp(entry - largest)`; the largest entry and the sum of the results, in
@@ -431,6 +489,46 @@ mod tests {
         })
         .unwrap();
         assert_eq!(seen, 600);
+    }
+
+    #[test]
+    fn stretches_of_the_vocabulary_make_up_whole_laws() {
+        let weight = RowMatrix::from_fn(5000, 3, |i, j| ((i * 7 + j * 5) % 13) as f32 - 6.0);
+        let (_, states, _) = example();
+        let bias: Vec<f32> = (0..5000).map(|i| (i % 17) as f32 / 10.0).collect();
+        let packed = PackedMatrix::new(weight.view());
+        for packed in [None, Some(&packed)] {
+            let head = HeadRef {
+                weight: weight.view(),
+                bias: Some(&bias),
+                soft_cap: Some(5.0),
+                packed,
+            };
+            let mut laws = RowMatrix::zeros(600, 5000);
+            let mut seen = 0;
+            head.for_each_prob_stretch::<ShapeError>(&states, |tokens, probs| {
+                assert_eq!(tokens.start, seen);
+                for i in 0..600 {
+                    laws.row_mut(i)[tokens.clone()].copy_from_slice(probs.row(i));
+                }
+                seen = tokens.end;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(seen, 5000);
+            head.for_each_log_prob_block::<ShapeError>(&states, |block| {
+                for (i, row) in block.probs.rows().enumerate() {
+                    let same = row.iter().zip(laws.row(block.first_row + i));
+                    assert!(same.into_iter().all(|(a, b)| (a - b).abs() <= 2e-6 * a));
+                }
+                Ok(())
+            })
+            .unwrap();
+            assert!(
+                head.for_each_prob_stretch::<ShapeError>(&RowMatrix::zeros(2, 4), |_, _| Ok(()))
+                    .is_err()
+            );
+        }
     }
 
     #[test]

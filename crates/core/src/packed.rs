@@ -102,6 +102,11 @@ impl PackedMatrix {
         self.outputs.div_ceil(self.width)
     }
 
+    /// The number of panels that the first `outputs` outputs are in.
+    pub(crate) fn panels_of(&self, outputs: usize) -> usize {
+        outputs.min(self.outputs).div_ceil(self.width)
+    }
+
     /// The outputs in `panels`.
     pub fn columns(&self, panels: &Range<usize>) -> Range<usize> {
         let end = (panels.end * self.width).min(self.outputs);
@@ -121,7 +126,15 @@ impl PackedMatrix {
     /// # Panics
     /// If shapes do not agree: that is a mistake of the caller, never of the data.
     pub fn multiply(&self, rows: &PackedRows, out: &mut [f32]) {
-        self.product(rows, out, false);
+        self.product(rows, 0..self.panels(), out, false);
+    }
+
+    /// As [`multiply`](Self::multiply) with the outputs of `panels` alone: `out` is rows x their number.
+    ///
+    /// # Panics
+    /// If shapes do not agree.
+    pub fn multiply_columns(&self, rows: &PackedRows, panels: Range<usize>, out: &mut [f32]) {
+        self.product(rows, panels, out, false);
     }
 
     /// `out += X W^T`; otherwise as [`multiply`](Self::multiply).
@@ -129,13 +142,14 @@ impl PackedMatrix {
     /// # Panics
     /// If shapes do not agree.
     pub fn multiply_add(&self, rows: &PackedRows, out: &mut [f32]) {
-        self.product(rows, out, true);
+        self.product(rows, 0..self.panels(), out, true);
     }
 
-    fn product(&self, rows: &PackedRows, out: &mut [f32], add: bool) {
+    fn product(&self, rows: &PackedRows, panels: Range<usize>, out: &mut [f32], add: bool) {
         assert_eq!(rows.inputs, self.inputs, "inputs of the factors");
-        assert_eq!(out.len(), rows.count * self.outputs, "size of the product");
-        if rows.count == 0 || self.outputs == 0 {
+        let outputs = self.columns(&panels).len();
+        assert_eq!(out.len(), rows.count * outputs, "size of the product");
+        if rows.count == 0 || outputs == 0 {
             return;
         }
         if self.inputs == 0 {
@@ -145,21 +159,20 @@ impl PackedMatrix {
             };
         }
         // Enough parts that idle threads find one, as many as there are panels at most.
-        let work = rows.count * self.outputs * self.inputs;
+        let work = rows.count * outputs * self.inputs;
         let threads = rayon::current_num_threads();
         let parts = if threads == 1 || work < 1 << 20 {
             1
         } else {
-            self.panels().min(4 * threads)
+            panels.len().min(4 * threads)
         };
-        let groups: Vec<Range<usize>> = (0..parts)
-            .map(|i| i * self.panels() / parts..(i + 1) * self.panels() / parts)
-            .collect();
+        let bound = |i: usize| panels.start + i * panels.len() / parts;
+        let groups: Vec<Range<usize>> = (0..parts).map(|i| bound(i)..bound(i + 1)).collect();
         let mut tiles: Vec<Vec<&mut [f32]>> = groups
             .iter()
             .map(|_| Vec::with_capacity(rows.count))
             .collect();
-        for row in out.chunks_exact_mut(self.outputs) {
+        for row in out.chunks_exact_mut(outputs) {
             let mut left = row;
             for (group, tile) in groups.iter().zip(&mut tiles) {
                 let (part, rest) = left.split_at_mut(self.columns(group).len());

@@ -1,12 +1,12 @@
 use faer::Mat;
-use lawvere_core::linalg::{matmul, symmetric_eigen};
-use lawvere_core::{RowMatrix, ShapeError};
+use lawvere_core::linalg::{matmul, symmetric_eigen, symmetric_product};
+use lawvere_core::{HeadRef, PackedMatrix, PackedRows, RowMatrix, ShapeError};
 use lawvere_observe::Observation;
 use serde::Serialize;
 
 use crate::InformationError;
 use crate::layers::{head, raw_states};
-use crate::pass::{HeadPass, view};
+use crate::pass::{add_weighted, view};
 
 /// The mean Fisher-Rao metric of the head at the states of an Observation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,13 +38,18 @@ pub struct Direction {
 const SHOWN_TOKENS: usize = 8;
 /// Rows of the head taken to f64 at once.
 const HEAD_ROWS: usize = 4096;
+/// Rows of states taken through the head at once.
+const STATES: usize = 4096;
+/// Laws that say about where the mean of the head's rows is.
+const FEW: usize = 64;
 
 /// The mean over rows of `g*(s) = U^T (diag p - p p^T) U`, U the head, at the head's input.
 ///
-/// Computed as one weighted Gram matrix less another, with U centred on its mean under the mean
-/// law first (the metric does not see a shift of U), so that nothing cancels:
-/// `U^T diag(p_bar) U - sum_j w_j e_j e_j^T`, `e_j = E_{q_j} u`. Never a vocabulary x vocabulary
-/// matrix. Cost: two products of rows x vocabulary x d, one of vocabulary x d x d in f64.
+/// Computed as one weighted Gram matrix less another, `U^T diag(p_bar) U - sum_j w_j e_j e_j^T` with
+/// `e_j = E_{q_j} u`, U centred first on its mean under a few of the laws (the metric does not see a shift of
+/// U, and the nearer the shift is to the mean, the less cancels). Never a vocabulary x vocabulary matrix.
+/// Cost: three products of rows x vocabulary x d, half of one of vocabulary x d x d in f64; memory: 4096 rows x
+/// 2304 laws twice, and the head in f32 once more.
 ///
 /// A direction's tokens are those whose mean probability changes most to first order,
 /// `p_bar_w <u_w, v>`; the sign of v is chosen so that the largest change is a rise.
@@ -63,19 +68,38 @@ pub fn fisher_rao(
         return Err(InformationError::SoftCap("the mean Fisher-Rao metric"));
     }
     let d = head.weight.ncols();
-    let mean_law = HeadPass::run(observation, head.view(), states)?.mean_law;
-    let mut mean_row = vec![0.0f64; d];
-    for (row, &p) in head.weight.rows().zip(&mean_law) {
-        mean_row
-            .iter_mut()
-            .zip(row)
-            .for_each(|(m, &u)| *m += p * f64::from(u));
-    }
+    let shift = near_mean(head.view(), states)?;
     let centred = RowMatrix::from_fn(head.weight.nrows(), d, |w, k| {
-        (f64::from(head.weight.get(w, k)) - mean_row[k]) as f32
+        (f64::from(head.weight.get(w, k)) - shift[k]) as f32
     });
     let mut metric = Mat::<f64>::zeros(d, d);
     let mut gram = Mat::<f64>::zeros(d, d);
+    let mut mean_law = vec![0.0; head.weight.nrows()];
+    let mut laws = PackedRows::new();
+    for first in (0..states.nrows()).step_by(STATES) {
+        let rows = first..(first + STATES).min(states.nrows());
+        let weights = &observation.weights[rows.clone()];
+        let part = RowMatrix::from_vec(states.row_range(rows.clone()).to_vec(), rows.len(), d)?;
+        let mut expected = RowMatrix::<f32>::zeros(rows.len(), d);
+        head.view()
+            .for_each_prob_stretch::<ShapeError>(&part, |tokens, probs| {
+                add_weighted(&mut mean_law[tokens.clone()], weights, probs);
+                laws.copy(probs.nrows(), probs.ncols(), probs.data());
+                let vectors = centred.view().subrows(tokens.start, tokens.len());
+                PackedMatrix::new(vectors.transpose()).multiply_add(&laws, expected.data_mut());
+                Ok(())
+            })?;
+        let scaled: Vec<f64> = expected
+            .rows()
+            .zip(weights)
+            .flat_map(|(row, w)| {
+                let scale = w.sqrt();
+                row.iter().map(move |&e| scale * f64::from(e))
+            })
+            .collect();
+        symmetric_product(gram.as_mut(), view(&scaled, rows.len(), d).transpose());
+        metric -= &gram;
+    }
     for first in (0..centred.nrows()).step_by(HEAD_ROWS) {
         let rows = first..(first + HEAD_ROWS).min(centred.nrows());
         let scaled: Vec<f64> = rows
@@ -85,28 +109,9 @@ pub fn fisher_rao(
                 centred.row(w).iter().map(move |&u| scale * f64::from(u))
             })
             .collect();
-        let part = view(&scaled, rows.len(), d);
-        matmul(gram.as_mut(), part.transpose(), part);
+        symmetric_product(gram.as_mut(), view(&scaled, rows.len(), d).transpose());
         metric += &gram;
     }
-    head.view()
-        .for_each_log_prob_block::<ShapeError>(states, |block| {
-            let rows = block.probs.nrows();
-            let mut expected = RowMatrix::<f32>::zeros(rows, d);
-            matmul(expected.view_mut(), block.probs.view(), centred.view());
-            let scaled: Vec<f64> = expected
-                .rows()
-                .zip(&observation.weights[block.first_row..])
-                .flat_map(|(row, w)| {
-                    let scale = w.sqrt();
-                    row.iter().map(move |&e| scale * f64::from(e))
-                })
-                .collect();
-            let part = view(&scaled, rows, d);
-            matmul(gram.as_mut(), part.transpose(), part);
-            metric -= &gram;
-            Ok(())
-        })?;
     let eigen = symmetric_eigen(metric.as_ref())?;
     let Shape {
         trace,
@@ -123,6 +128,26 @@ pub fn fisher_rao(
         eigenvalues: eigen.values,
         directions,
     })
+}
+
+/// The mean of the head's rows under the laws of a few states, evenly spread.
+fn near_mean(head: HeadRef<'_>, states: &RowMatrix<f32>) -> Result<Vec<f64>, ShapeError> {
+    let few = FEW.min(states.nrows());
+    let spread = RowMatrix::from_fn(few, states.ncols(), |i, k| {
+        states.get(i * states.nrows() / few, k)
+    });
+    let mut mean = vec![0.0; head.dim()];
+    head.for_each_log_prob_block::<ShapeError>(&spread, |block| {
+        let mut rows = RowMatrix::<f32>::zeros(block.probs.nrows(), head.dim());
+        matmul(rows.view_mut(), block.probs.view(), head.weight);
+        for row in rows.rows() {
+            mean.iter_mut()
+                .zip(row)
+                .for_each(|(m, &x)| *m += f64::from(x) / few as f64);
+        }
+        Ok(())
+    })?;
+    Ok(mean)
 }
 
 /// What a spectrum looks like, rounding below 0 taken for 0.

@@ -53,8 +53,8 @@ pub use metric::{
 };
 pub use reading::{LayerReading, layer_readings};
 pub use similarity::{
-    LayerEnergy, Similarity, SimilarityKernel, SimilarityMap, SimilarityOptions, Whose, similarity,
-    similarity_map,
+    LayerEnergy, Similarity, SimilarityKernel, SimilarityMap, SimilarityOperator,
+    SimilarityOptions, SimilaritySpectrum, Whose, similarity, similarity_map,
 };
 pub use stochasticity::{STOCHASTICITY, Stochasticity, corrected_entropy, stochasticity};
 pub use surplus::{

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::InformationError;
 use crate::layers::Readout;
 use crate::pass::{HeadPass, check_continuous, replicate_weights, weighted_mean};
+use crate::stochasticity::jackknifed;
 
 /// Cross-entropy, divergence and entropy of an Observation: three independent sums.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -139,6 +140,8 @@ pub struct DifferenceErrors {
     pub cross_entropy: f64,
     pub divergence: f64,
     pub entropy: f64,
+    /// Of the entropy with its first-order bias taken away.
+    pub entropy_corrected: f64,
 }
 
 /// The errors of `likelihood(observation) - exact` by the bootstrap over document blocks, where each
@@ -165,13 +168,15 @@ pub fn difference_errors(
             exact_ce += weight * row.cross_entropy;
             exact_h += weight * row.data;
         }
+        let corrected = jackknifed(&counts.map(|k, _| replicate.counts[k]), &weights).ok()?;
         let (ce, h) = (ce - exact_ce, h - exact_h);
-        Some(vec![ce, ce - h, h])
+        Some(vec![ce, ce - h, h, corrected - exact_h])
     });
     Ok(errors.map(|e| DifferenceErrors {
         cross_entropy: e[0],
         divergence: e[1],
         entropy: e[2],
+        entropy_corrected: e[3],
     }))
 }
 

@@ -1,8 +1,7 @@
 //! One pass of a layer's states through the head: everything that needs each row's whole law.
 
 use faer::MatRef;
-use lawvere_core::linalg::matmul;
-use lawvere_core::{CompensatedSum, HeadRef, RowMatrix, ShapeError, SparseRows};
+use lawvere_core::{HeadRef, RowMatrix, ShapeError, SparseRows, ratio_of_sums};
 use lawvere_observe::Observation;
 use rayon::prelude::*;
 
@@ -16,8 +15,6 @@ pub(crate) struct HeadPass {
     pub entropies: Vec<f64>,
     /// `p_bar = sum_j w_j q_j`.
     pub mean_law: Vec<f64>,
-    /// For each block of documents, `sum_j n_j,b q_j`, n_j,b the row's occurrences in the block.
-    pub block_laws: Option<RowMatrix<f64>>,
 }
 
 impl HeadPass {
@@ -27,32 +24,11 @@ impl HeadPass {
         head: HeadRef<'_>,
         states: &RowMatrix<f32>,
     ) -> Result<Self, InformationError> {
-        Self::collect(observation, head, states, None)
-    }
-
-    /// The same with the laws of blocks of documents, which cost half as much again.
-    pub fn with_block_laws(
-        observation: &Observation,
-        head: HeadRef<'_>,
-        states: &RowMatrix<f32>,
-    ) -> Result<Self, InformationError> {
-        Self::collect(observation, head, states, block_occurrences(observation))
-    }
-
-    fn collect(
-        observation: &Observation,
-        head: HeadRef<'_>,
-        states: &RowMatrix<f32>,
-        occurrences: Option<RowMatrix<f32>>,
-    ) -> Result<Self, InformationError> {
         let counts = &observation.counts;
         let vocab = head.vocab_size();
         let mut entry_log_probs = vec![f64::NEG_INFINITY; counts.nnz()];
         let mut entropies = vec![0.0; states.nrows()];
         let mut mean_law = vec![0.0f64; vocab];
-        let mut block_laws = occurrences
-            .as_ref()
-            .map(|o| RowMatrix::zeros(o.nrows(), vocab));
         head.for_each_log_prob_block::<ShapeError>(states, |block| {
             let rows = block.first_row..block.first_row + block.probs.nrows();
             for (row, log_probs) in rows.clone().zip(block.log_probs.rows()) {
@@ -81,22 +57,12 @@ impl HeadPass {
                 &observation.weights[rows.clone()],
                 block.probs,
             );
-            if let (Some(laws), Some(occurrences)) = (&mut block_laws, &occurrences) {
-                let weights = RowMatrix::from_fn(occurrences.nrows(), rows.len(), |b, i| {
-                    occurrences.get(b, rows.start + i)
-                });
-                let mut part = RowMatrix::<f32>::zeros(occurrences.nrows(), vocab);
-                matmul(part.view_mut(), weights.view(), block.probs.view());
-                let sums = laws.data_mut().par_iter_mut().zip(part.data());
-                sums.for_each(|(sum, &x)| *sum += f64::from(x));
-            }
             Ok(())
         })?;
         Ok(Self {
             entry_log_probs,
             entropies,
             mean_law,
-            block_laws,
         })
     }
 
@@ -151,65 +117,96 @@ pub(crate) fn divergence_of(
     }))
 }
 
-/// `sum_j w_j KL(q_j || mean of the others)`: each law against the mean law without it.
-///
-/// With the mean law m, the others' is `(m - w q) / (1 - w)`, so that
-/// `KL = -H(q) - sum q log m - sum q log(1 - w q/m) + log(1 - w)`: one logarithm a token for all
-/// rows, and a short series wherever a row is a small part of the mean.
-pub(crate) fn leave_one_out(
-    observation: &Observation,
-    head: HeadRef<'_>,
-    states: &RowMatrix<f32>,
-    pass: &HeadPass,
-) -> Result<f64, InformationError> {
-    let vocab = head.vocab_size();
-    // A token that underflows to probability 0 everywhere adds nothing.
-    let log_mean: Vec<f64> = pass
-        .mean_law
-        .iter()
-        .map(|&m| if m > 0.0 { m.ln() } else { 0.0 })
-        .collect();
-    let inverse: Vec<f64> = pass
-        .mean_law
-        .iter()
-        .map(|&m| if m > 0.0 { 1.0 / m } else { 0.0 })
-        .collect();
-    let mut total = CompensatedSum::default();
-    head.for_each_log_prob_block::<ShapeError>(states, |block| {
-        let rows = block.first_row..block.first_row + block.probs.nrows();
-        let divergences: Vec<f64> = block
-            .probs
-            .data()
-            .par_chunks(vocab)
-            .zip(
-                observation.weights[rows.clone()]
-                    .par_iter()
-                    .zip(&pass.entropies[rows]),
-            )
-            .map(|(law, (&w, &entropy))| {
-                let mut sum = 0.0;
-                for ((&q, log_m), inverse_m) in law.iter().zip(&log_mean).zip(&inverse) {
-                    let q = f64::from(q);
-                    let share = w * q * inverse_m;
-                    let log_rest = if share < 1e-3 {
-                        -share * (1.0 + share * (0.5 + share * (1.0 / 3.0 + share * 0.25)))
-                    } else {
-                        // Rounding can leave a row alone with its token: the share is then 1.
-                        (-share.min(1.0 - f64::EPSILON)).ln_1p()
-                    };
-                    sum -= q * (log_m + log_rest);
-                }
-                w * (sum - entropy + (-w).ln_1p())
-            })
-            .collect();
-        total.extend(divergences);
-        Ok(())
-    })?;
-    Ok(total.value())
+/// Divergences of every row's law, nats.
+pub(crate) struct FromMean {
+    /// `KL(q_j || mean law)`: their weighted mean is the information.
+    pub mean: Vec<f64>,
+    /// `KL(q_j || mean of the others)`.
+    pub others: Vec<f64>,
+}
+
+impl FromMean {
+    /// Every row against the mean law with it and without.
+    ///
+    /// With the mean law m, the others' is `(m - w q) / (1 - w)`, so that
+    /// `KL = -H(q) - sum q log m - sum q log(1 - w q/m) + log(1 - w)`: one logarithm a token for all
+    /// rows, and a short series wherever a row is a small part of the mean.
+    pub fn of(
+        observation: &Observation,
+        head: HeadRef<'_>,
+        states: &RowMatrix<f32>,
+        pass: &HeadPass,
+    ) -> Result<Self, InformationError> {
+        let vocab = head.vocab_size();
+        // A token that underflows to probability 0 everywhere adds nothing.
+        let of_mean = |f: fn(f64) -> f64| -> Vec<f64> {
+            let values = pass.mean_law.iter();
+            values.map(|&m| if m > 0.0 { f(m) } else { 0.0 }).collect()
+        };
+        let (log_mean, inverse) = (of_mean(f64::ln), of_mean(f64::recip));
+        let mut found = Self {
+            mean: Vec::with_capacity(states.nrows()),
+            others: Vec::with_capacity(states.nrows()),
+        };
+        head.for_each_log_prob_block::<ShapeError>(states, |block| {
+            let rows = block.first_row..block.first_row + block.probs.nrows();
+            let known = observation.weights[rows.clone()]
+                .par_iter()
+                .zip(&pass.entropies[rows]);
+            let divergences: Vec<(f64, f64)> = block
+                .probs
+                .data()
+                .par_chunks(vocab)
+                .zip(known)
+                .map(|(law, (&w, &entropy))| {
+                    let (mut from_mean, mut without) = (0.0, 0.0);
+                    for ((&q, log_m), inverse_m) in law.iter().zip(&log_mean).zip(&inverse) {
+                        let q = f64::from(q);
+                        let share = w * q * inverse_m;
+                        let log_rest = if share < 1e-3 {
+                            -share * (1.0 + share * (0.5 + share * (1.0 / 3.0 + share * 0.25)))
+                        } else {
+                            // Rounding can leave a row alone with its token: the share is then 1.
+                            (-share.min(1.0 - f64::EPSILON)).ln_1p()
+                        };
+                        from_mean -= q * log_m;
+                        without -= q * log_rest;
+                    }
+                    let from_mean = from_mean - entropy;
+                    (from_mean, from_mean + without + (-w).ln_1p())
+                })
+                .collect();
+            found.mean.extend(divergences.iter().map(|d| d.0));
+            found.others.extend(divergences.iter().map(|d| d.1));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// The standard error of the mean of a value a row, rows weighed by their occurrences and blocks of documents
+/// taken as independent; `None` where documents are not told apart.
+pub(crate) fn block_error(observation: &Observation, values: &[f64]) -> Option<f64> {
+    let split = observation.blocks.as_ref()?;
+    if split.blocks() < 2 {
+        return None;
+    }
+    let mut blocks = vec![(0.0, 0usize); split.blocks()];
+    for (row, value) in values.iter().enumerate() {
+        for entry in observation.counts.range(row) {
+            for part in split.indptr[entry] as usize..split.indptr[entry + 1] as usize {
+                let block = &mut blocks[split.blocks[part] as usize];
+                let count = split.counts[part];
+                block.0 += f64::from(count) * value;
+                block.1 += count as usize;
+            }
+        }
+    }
+    Some(ratio_of_sums(blocks.into_iter().filter(|b| b.1 > 0)).1)
 }
 
 /// `law += sum_i weights[i] probs[i]`, each token's terms in the order of the rows.
-fn add_weighted(law: &mut [f64], weights: &[f64], probs: &RowMatrix<f32>) {
+pub(crate) fn add_weighted(law: &mut [f64], weights: &[f64], probs: &RowMatrix<f32>) {
     const COLUMNS: usize = 512;
     law.par_chunks_mut(COLUMNS)
         .enumerate()
@@ -224,35 +221,17 @@ fn add_weighted(law: &mut [f64], weights: &[f64], probs: &RowMatrix<f32>) {
         });
 }
 
-/// Blocks x rows: how often each row occurs in each block. `None` with fewer than two blocks.
-fn block_occurrences(observation: &Observation) -> Option<RowMatrix<f32>> {
-    let split = observation.blocks.as_ref()?;
-    // The laws of very many blocks (documents of a positions observation) would not fit in memory.
-    if !(2..=256).contains(&split.blocks()) {
-        return None;
-    }
-    let mut out = RowMatrix::zeros(split.blocks(), observation.rows());
-    for row in 0..observation.rows() {
-        for entry in observation.counts.range(row) {
-            for part in split.indptr[entry] as usize..split.indptr[entry + 1] as usize {
-                out.row_mut(split.blocks[part] as usize)[row] += split.counts[part] as f32;
-            }
-        }
-    }
-    Some(out)
-}
-
 pub(crate) fn weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
     lawvere_core::sum(values.iter().zip(weights).map(|(v, w)| v * w))
 }
 
 /// The mean of values and their standard deviation, 0 of one value; infinite values have an infinite mean
-/// and no deviation.
+/// and an infinite deviation.
 pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let n = values.len().max(1) as f64;
     let mean = lawvere_core::sum(values.iter().copied()) / n;
     if !mean.is_finite() {
-        return (mean, 0.0);
+        return (mean, f64::INFINITY);
     }
     let squares = lawvere_core::sum(values.iter().map(|v| (v - mean).powi(2)));
     (mean, (squares / (n - 1.0).max(1.0)).sqrt())

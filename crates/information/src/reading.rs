@@ -2,7 +2,7 @@ use lawvere_observe::Observation;
 use serde::Serialize;
 
 use crate::InformationError;
-use crate::pass::{HeadPass, entropy, leave_one_out, replicate_weights, weighted_mean};
+use crate::pass::{FromMean, HeadPass, block_error, entropy, weighted_mean};
 
 /// What one layer's states say about the next token, read out through the final norm and head.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -12,8 +12,8 @@ pub struct LayerReading {
     /// I(S;W), W drawn from the layer's own reading: exact for these rows with their weights, at
     /// most `ceiling`, biased low for the population of contexts. Nats.
     pub information: f64,
-    /// Its standard error (bootstrap over document blocks); `None` where documents are not told
-    /// apart or are too many to keep a mean law each.
+    /// Its standard error: to first order that of the mean of `KL(q_j || mean law)`, blocks of documents
+    /// taken as independent. `None` where documents are not told apart.
     pub information_error: Option<f64>,
     /// `sum_j pi_j KL(q_j || mean of the others)`: the leave-one-out partner, biased high.
     pub leave_one_out: f64,
@@ -29,14 +29,14 @@ pub struct LayerReading {
 ///
 /// Cost: two passes through the head a layer.
 ///
-/// *Source:* arXiv 2507.19247, state-prediction information; the readout of earlier layers:
+/// *Source:* arXiv 2507.19247, state-prediction information; Bickel, Doksum, *Mathematical Statistics* (2015),
+/// the delta method; the readout of earlier layers:
 /// nostalgebraist, *interpreting GPT: the logit lens* (2020).
 ///
 /// # Errors
 /// An Observation without a model, or with earlier layers but no norm to read them through.
 pub fn layer_readings(
     observation: &Observation,
-    seed: u64,
     on_layer: &mut dyn FnMut(usize),
 ) -> Result<Vec<LayerReading>, InformationError> {
     let head = observation
@@ -50,29 +50,14 @@ pub fn layer_readings(
     let mut readings = Vec::new();
     for (layer, states) in states.layers() {
         let states = observation.readout(layer, states)?;
-        let pass = HeadPass::with_block_laws(observation, head.view(), &states)?;
+        let pass = HeadPass::run(observation, head.view(), &states)?;
         let cross_entropy = pass.cross_entropy(observation, &observation.laws());
-        let errors = pass.block_laws.as_ref().and_then(|block_laws| {
-            observation.standard_errors(seed, |replicate| {
-                let total = replicate.counts.iter().sum::<u64>() as f64;
-                let mut mean = vec![0.0; block_laws.ncols()];
-                for (law, &draws) in block_laws.rows().zip(&replicate.draws) {
-                    if draws > 0 {
-                        let share = f64::from(draws) / total;
-                        mean.iter_mut().zip(law).for_each(|(m, x)| *m += share * x);
-                    }
-                }
-                let weights = replicate_weights(observation, &replicate.counts);
-                Some(vec![
-                    entropy(&mean) - weighted_mean(&pass.entropies, &weights),
-                ])
-            })
-        });
+        let divergences = FromMean::of(observation, head.view(), &states, &pass)?;
         readings.push(LayerReading {
             layer,
             information: pass.information(&observation.weights).max(0.0),
-            information_error: errors.map(|e| e[0]),
-            leave_one_out: leave_one_out(observation, head.view(), &states, &pass)?,
+            information_error: block_error(observation, &divergences.mean),
+            leave_one_out: weighted_mean(&divergences.others, &observation.weights),
             ceiling: entropy(&observation.weights),
             head_entropy: weighted_mean(&pass.entropies, &observation.weights),
             cross_entropy,

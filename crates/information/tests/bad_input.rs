@@ -289,8 +289,9 @@ fn two_contexts_are_enough_for_similarity_and_alignment() {
     few.states = Some(lawvere_observe::States::new(cut.collect()).unwrap());
     for whose in [Whose::Data, Whose::Model] {
         let found = similarity(&few, whose, &SimilarityOptions::default()).unwrap();
-        assert_eq!(found.contexts, 2);
-        assert!((found.eigenvalues.iter().sum::<f64>() - found.trace).abs() < 1e-9);
+        assert_eq!(found.spectrum.contexts, 2);
+        let (values, trace) = (&found.spectrum.eigenvalues, found.spectrum.trace);
+        assert!((values.iter().sum::<f64>() - trace).abs() < 1e-9);
     }
     // One direction of states and one of prototypes: they can only be the same.
     let found = spectral_alignment(&few, None, 3, 0, &mut |_| {}).unwrap();

@@ -125,16 +125,20 @@ fn similarity_operators_and_energies_are_those_of_numpy() {
             };
             let expected = &expected["similarity"][name][key];
             let eigenvalues = numbers(&expected["eigenvalues"]);
-            assert!(found.eigenvalues.len() >= 35, "{}", found.eigenvalues.len());
+            assert!(
+                found.spectrum.eigenvalues.len() >= 35,
+                "{}",
+                found.spectrum.eigenvalues.len()
+            );
             assert_eq!(found.energies.len(), 3);
-            for (value, expected) in found.eigenvalues.iter().zip(&eigenvalues) {
+            for (value, expected) in found.spectrum.eigenvalues.iter().zip(&eigenvalues) {
                 assert!(
                     (value - expected).abs() < 2e-6,
                     "{name} {key}: {value} {expected}"
                 );
             }
             let total: f64 = eigenvalues.iter().sum();
-            assert!((found.trace - total).abs() < 2e-6, "{name} {key}");
+            assert!((found.spectrum.trace - total).abs() < 2e-6, "{name} {key}");
             for layer in &found.energies {
                 let expected = &expected["dirichlet"][layer.layer.to_string()];
                 assert_eq!(layer.energies.len(), 5);
@@ -160,8 +164,8 @@ fn few_landmarks_give_no_more_than_the_operator_has() {
     };
     let found = similarity(&observation, Whose::Data, &options).unwrap();
     let exact = numbers(&expected["similarity"]["data"]["exp-jensen-shannon"]["eigenvalues"]);
-    assert!(found.landmarks.unwrap() <= 20);
-    for (value, exact) in found.eigenvalues.iter().zip(&exact) {
+    assert!(found.spectrum.landmarks.unwrap() <= 20);
+    for (value, exact) in found.spectrum.eigenvalues.iter().zip(&exact) {
         assert!(
             *value <= exact + 1e-9 && *value > 0.7 * exact,
             "{value} {exact}"

@@ -40,7 +40,7 @@ fn cross_entropy_divergence_and_entropy_are_those_of_dit_and_add_up() {
 fn state_prediction_information_and_its_partner_are_those_of_numpy() {
     let (observation, expected) = fixture();
     let mut seen = Vec::new();
-    let readings = layer_readings(&observation, 0, &mut |l| seen.push(l)).unwrap();
+    let readings = layer_readings(&observation, &mut |l| seen.push(l)).unwrap();
     assert_eq!(seen, [0, 3]);
     close(readings[1].information, &expected["i_sw"]);
     close(readings[1].leave_one_out, &expected["loo"]);
@@ -160,7 +160,7 @@ fn documents_give_standard_errors_that_shrink_to_nothing_when_all_are_alike() {
     observation.blocks = Some(even);
     let alike = likelihood(&observation, 1).unwrap();
     assert!(alike.cross_entropy_error.unwrap() < 1e-12);
-    let information = layer_readings(&observation, 1, &mut |_| {}).unwrap();
+    let information = layer_readings(&observation, &mut |_| {}).unwrap();
     assert!(information[1].information_error.unwrap() < 1e-6);
     observation.counts = observation.counts.map(|_, c| c / 2);
     observation.blocks = Some(uneven);
@@ -197,7 +197,7 @@ fn an_outcome_the_model_does_not_have_is_named() {
 fn what_an_observation_does_not_hold_is_named() {
     let (mut observation, _) = fixture();
     observation.head.as_mut().unwrap().norm = None;
-    let unread = layer_readings(&observation, 0, &mut |_| {}).unwrap_err();
+    let unread = layer_readings(&observation, &mut |_| {}).unwrap_err();
     assert!(matches!(unread, InformationError::Shape(ShapeError { .. })));
     observation.head.as_mut().unwrap().soft_cap = Some(30.0);
     let capped = fisher_rao(&observation, 0);

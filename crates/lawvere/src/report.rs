@@ -576,7 +576,7 @@ fn information_page(
 ) -> Result<InformationPage, RunError> {
     let layers = contexts.states.as_ref().map_or(0, |s| s.layers().len());
     let mut done = 0;
-    let readings = layer_readings(contexts, options.seed, &mut |_| {
+    let readings = layer_readings(contexts, &mut |_| {
         done += 1;
         on_event(Event::Progress {
             done,

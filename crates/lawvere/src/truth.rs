@@ -88,7 +88,7 @@ pub(crate) fn information(
     running: &Likelihood,
     seed: u64,
 ) -> Result<TrueInformation, RunError> {
-    let readings = layer_readings(exact, seed, &mut |_| {})?;
+    let readings = layer_readings(exact, &mut |_| {})?;
     // A position has one next token. A window that begins with a boundary begins a story, which the
     // reading of last tokens knows; one that begins in a story's middle is read as the model reads it.
     let next: Vec<u32> = positions.counts.rows().map(|r| r.0[0]).collect();

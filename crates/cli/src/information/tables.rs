@@ -87,17 +87,17 @@ pub fn stochasticity(found: &Measured<Stochasticities>) -> String {
     let mut lines = vec![
         format!("mean categorical entropies of {}", rests_on(found)),
         format!(
-            "{:12} {:>18} {:>18} {:>12} {:>18}",
-            "divergence", "model", "data", "corrected", "gap"
+            "{:12} {:>18} {:>12} {:>18} {:>18}",
+            "divergence", "model", "data", "data, corrected", "gap"
         ),
     ];
     for d in &found.result.divergences {
         lines.push(format!(
-            "{:12} {:>18} {:>18} {:>12} {:>18}",
+            "{:12} {:>18} {:>12} {:>18} {:>18}",
             d.divergence,
             plus_minus(d.model, d.model_error),
-            plus_minus(d.data, d.data_error),
-            format!("{:.4}", d.data_corrected),
+            format!("{:.4}", d.data),
+            plus_minus(d.data_corrected, d.data_error),
             plus_minus(d.gap, d.gap_error),
         ));
     }
@@ -156,7 +156,7 @@ pub fn surplus(found: &Measured<AheadReport>) -> String {
             "\nusable surplus: held-out gain of a head on state and next token over one on the next token, nats\n{} outcomes, all other tokens ({:.1} %) one of them; fitted on {} positions, {} documents held out",
             usable.outcomes,
             100.0 * usable.other_share,
-            usable.fitted_on,
+            usable.readings.iter().map(|r| r.fitted_on).max().unwrap_or(0),
             usable.test_documents
         ));
         lines.push(format!(
@@ -351,7 +351,8 @@ pub fn distances(found: &Measured<PredictiveDistances>) -> String {
 
 pub fn similarity(found: &Measured<SimilarityReport>) -> String {
     let mut lines = vec![rests_on(found)];
-    for s in &found.result.operators {
+    for operator in &found.result.operators {
+        let s = &operator.spectrum;
         let shown: Vec<String> = s
             .eigenvalues
             .iter()
@@ -376,7 +377,7 @@ pub fn similarity(found: &Measured<SimilarityReport>) -> String {
                 ""
             }
         ));
-        for e in &s.energies {
+        for e in &operator.energies {
             lines.push(format!(
                 "layer {:>3}: Dirichlet energy of states {:.4}, dealt at random {:.4} ± {:.4}",
                 e.layer, e.mean, e.shuffled, e.shuffled_deviation

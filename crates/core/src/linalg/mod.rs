@@ -8,6 +8,7 @@ mod lanczos;
 mod operator;
 mod product;
 mod row_centered;
+mod row_gram;
 mod subspace;
 mod svd;
 
@@ -16,6 +17,7 @@ pub use eigen::{SymmetricEigen, symmetric_eigen, symmetric_eigenvalues};
 pub use operator::LinearOperator;
 pub use product::{lower_product, matmul, matmul_add, symmetric_product};
 pub use row_centered::RowCentered;
+pub use row_gram::RowGram;
 pub use subspace::{ColumnSpace, cross, linear_cka, singular_values};
 pub use svd::{TruncatedSvd, truncated_svd};
 

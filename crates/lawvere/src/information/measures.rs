@@ -7,7 +7,7 @@ use lawvere_information as lens;
 use lawvere_information::{
     Alignment, Coherence, FisherRao, InformationError, LayerMetric, LayerReading, Likelihood,
     PathLengths, PredictiveDistances, RepresentationDivergence, Similarity, SimilarityKernel,
-    SimilarityOptions, Stochasticity, Whose,
+    SimilarityOperator, SimilarityOptions, Stochasticity, Whose,
 };
 use lawvere_observe::Observation;
 use serde::Serialize;
@@ -173,7 +173,7 @@ pub fn layers(
     measure(source, on_event, "information of states", |o, on_event| {
         let total = o.states.as_ref().map_or(0, |s| s.layers().len());
         let mut done = 0;
-        let layers = lens::layer_readings(o, seed, &mut |_| {
+        let layers = lens::layer_readings(o, &mut |_| {
             done += 1;
             on_event(Event::Progress { done, total });
         })?;
@@ -288,14 +288,14 @@ pub fn distances(
 pub struct SimilarityReport {
     /// Kernel by kernel, the model's and the data's.
     pub operators: Vec<Similarity>,
-    /// Seconds that each took, energies among them.
+    /// Seconds that each spectrum took, the operator made and energies left out.
     pub seconds: Vec<f64>,
 }
 
 /// Leading spectra and Dirichlet energies of `kernels`, for the data and, where there is a model, for it.
 ///
 /// # Errors
-/// What opening the source meets; [`lens::similarity`].
+/// What opening the source meets; [`SimilarityOperator::new`].
 pub fn similarities(
     source: &InformationSource,
     kernels: &[SimilarityKernel],
@@ -317,8 +317,14 @@ pub fn similarities(
                     ..options.clone()
                 };
                 let start = Instant::now();
-                operators.push(lens::similarity(o, *whose, &options)?);
+                let operator = SimilarityOperator::new(o, *whose, &options)?;
+                let spectrum = operator.spectrum(options.rank, options.seed)?;
                 seconds.push(start.elapsed().as_secs_f64());
+                operators.push(Similarity {
+                    spectrum,
+                    energies: operator.energies(o, options.seed)?,
+                    rows: operator.into_rows(),
+                });
                 on_event(Event::Progress {
                     done: operators.len(),
                     total,

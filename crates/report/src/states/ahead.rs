@@ -129,7 +129,8 @@ pub(super) fn ahead(report: &Report) -> Result<Option<Figure>, ReportError> {
         estimate: estimate_ahead(report),
         caveat: "Three different quantities: bounds are of the model's own continuations; the gain is of real text and \
                  of what a linear head can use, from a restricted vocabulary, and its sum over k bounds no block; exact \
-                 values are of the language's hidden state. Lower bounds cannot exceed the log of the number of contexts."
+                 values are of the language's hidden state in an endless text, where a story may end in between, as it \
+                 may not at the positions that gains are of. Lower bounds cannot exceed the log of the number of contexts."
             .into(),
         table: ahead_table(report)?,
     }))
@@ -148,11 +149,18 @@ fn estimate_ahead(report: &Report) -> String {
     if let Some(u) = &report.states.usable {
         parts.push(format!(
             "Gains: softmax(U(As + Be(w)) + b) against A = 0, over {} outcomes ({} of held-out tokens are the one for \
-             all others), fitted on {}, judged on {}. ± is one standard error, documents taken as independent.",
+             all others), fitted on {}, judged on {}. ± is one standard error, documents taken as independent.{}",
             size(u.outcomes),
             percent(u.other_share, 1.0),
-            plural(u.fitted_on, "position"),
+            plural(u.readings.iter().map(|r| r.fitted_on).max().unwrap_or(0), "position"),
             plural(u.test_documents, "document"),
+            match u.readings.iter().filter(|r| !r.converged).count() {
+                0 => String::new(),
+                some => format!(
+                    " {some} of {} had not converged after all passes: more would gain a little more.",
+                    plural(u.readings.len(), "fit")
+                ),
+            }
         ));
     }
     parts.join(" ")

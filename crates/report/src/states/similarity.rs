@@ -38,11 +38,14 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
         figure(data)
     )];
     for s in &report.states.similarity {
-        let whose = name(s.whose, known);
+        let whose = name(s.spectrum.whose, known);
         let last = s.energies.last();
         sentences.push(format!(
             "In the {whose} the leading eigenvalue holds {} of the trace{}.",
-            percent(s.eigenvalues.first().copied().unwrap_or(0.0), s.trace),
+            percent(
+                s.spectrum.eigenvalues.first().copied().unwrap_or(0.0),
+                s.spectrum.trace
+            ),
             last.map_or(String::new(), |e| format!(
                 "; the last layer's states have a Dirichlet energy of {}, shuffled {}",
                 figure(e.mean),
@@ -98,16 +101,22 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
         .iter()
         .zip(["@c1", "@c2"])
         .map(|(s, color)| {
-            let values: Vec<f64> = s.eigenvalues.iter().copied().filter(|l| *l > 0.0).collect();
+            let values: Vec<f64> = s
+                .spectrum
+                .eigenvalues
+                .iter()
+                .copied()
+                .filter(|l| *l > 0.0)
+                .collect();
             let x: Vec<f64> = (1..=values.len()).map(|k| k as f64).collect();
-            let whose = name(s.whose, known);
+            let whose = name(s.spectrum.whose, known);
             on_second(line(whose, &x, &values, color, "solid"))
         });
     let all: Vec<f64> = report
         .states
         .similarity
         .iter()
-        .flat_map(|s| s.eigenvalues.clone())
+        .flat_map(|s| s.spectrum.eigenvalues.clone())
         .collect();
     let ticks = json!({"showticklabels": false, "ticks": "", "title": {"text": "contexts"}});
     let mut y = ticks.clone();
@@ -118,8 +127,8 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
         height: 440,
     };
     let rows = report.states.similarity.iter().flat_map(|s| {
-        let whose = name(s.whose, known);
-        let values = s.eigenvalues.iter().enumerate();
+        let whose = name(s.spectrum.whose, known);
+        let values = s.spectrum.eigenvalues.iter().enumerate();
         values.map(move |(k, l)| vec![whose.to_string(), (k + 1).to_string(), cell(*l)])
     });
     Ok(Figure {
@@ -135,7 +144,7 @@ pub(super) fn similarity(report: &Report) -> Result<Figure, ReportError> {
             "Overlap is Bhattacharyya's, Σ√(p q): 1 for equal laws, 0 for laws without a common token. The spectra are \
              of the operator weighted by frequency, over {}; Dirichlet energies are of states whitened to variance 1, \
              low where similar predictions have similar states.",
-            plural(report.states.similarity.first().map_or(0, |s| s.contexts), "context")
+            plural(report.states.similarity.first().map_or(0, |s| s.spectrum.contexts), "context")
         ),
         caveat: if known {
             "The other side is the language's exact laws, not the corpus's counts.".into()

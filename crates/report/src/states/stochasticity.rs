@@ -45,14 +45,14 @@ pub(super) fn stochasticity(report: &Report) -> Result<Figure, ReportError> {
         .filter(|(_, s)| ["kl", "tv"].contains(&s.divergence.as_str()))
         .map(|(k, s)| {
             format!(
-                "{} {} in the model, {} in the corpus (corrected for few occurrences {}){}.",
+                "{} {} in the model, {} in the corpus ({} before it is corrected for few occurrences){}.",
                 match s.divergence.as_str() {
                     "kl" => "Shannon's entropy",
                     _ => "The probability that two draws differ:",
                 },
                 with_error(s.model, s.model_error),
-                with_error(s.data, s.data_error),
-                figure(s.data_corrected),
+                with_error(s.data_corrected, s.data_error),
+                figure(s.data),
                 exact_of(k).map_or(String::new(), |e| format!(", exactly {}", figure(e)))
             )
         })
@@ -84,8 +84,8 @@ pub(super) fn stochasticity(report: &Report) -> Result<Figure, ReportError> {
             cell(s.model),
             optional(s.model_error),
             cell(s.data),
-            optional(s.data_error),
             cell(s.data_corrected),
+            optional(s.data_error),
             optional(exact_of(k)),
         ]
     });
@@ -110,8 +110,8 @@ pub(super) fn stochasticity(report: &Report) -> Result<Figure, ReportError> {
                 "model",
                 "model_error",
                 "corpus",
-                "corpus_error",
                 "corpus_corrected",
+                "corpus_corrected_error",
             ],
             &["exact"],
             exact.is_some(),

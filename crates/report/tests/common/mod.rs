@@ -11,8 +11,8 @@ use lawvere_geometry::{
 use lawvere_information::{
     Alignment, BlockBounds, Decoding, DifferenceErrors, Direction, DraftReport, FisherRao,
     LayerAlignment, LayerEnergy, LayerReading, LengthLoss, Likelihood, RowEntropies, Similarity,
-    SimilarityKernel, SimilarityMap, Stochasticity, SurplusBounds, Surrogate, UsableSurplus,
-    UsableSurpluses, Whose,
+    SimilarityKernel, SimilarityMap, SimilaritySpectrum, Stochasticity, SurplusBounds, Surrogate,
+    UsableSurplus, UsableSurpluses, Whose,
 };
 use lawvere_metric::{Comparison, Isometry, Pair};
 use lawvere_report::{
@@ -495,6 +495,7 @@ fn states(noise: &mut Noise) -> StatesPage {
         error: 0.01,
         baseline: 4.6,
         loss: 4.6 - 0.03 * layer as f64 / ahead as f64,
+        fitted_on: 5300,
         positions: 2000,
         epochs: 5,
         converged: true,
@@ -563,16 +564,18 @@ fn states(noise: &mut Noise) -> StatesPage {
         }
     });
     let operator = |whose: Whose| Similarity {
-        kernel: SimilarityKernel::Bhattacharyya,
-        whose,
-        contexts: CONTEXTS,
+        spectrum: SimilaritySpectrum {
+            kernel: SimilarityKernel::Bhattacharyya,
+            whose,
+            contexts: CONTEXTS,
+            landmarks: None,
+            eigenvalues: (1..20).map(|k| 0.2 / f64::from(k)).collect(),
+            trace: 1.0,
+            captured: 1.0,
+            residual: Some(1e-12),
+            eigenvectors: RowMatrix::zeros(0, 0),
+        },
         rows: Vec::new(),
-        landmarks: None,
-        eigenvalues: (1..20).map(|k| 0.2 / f64::from(k)).collect(),
-        trace: 1.0,
-        captured: 1.0,
-        residual: Some(1e-12),
-        eigenvectors: RowMatrix::zeros(0, 0),
         energies: vec![LayerEnergy {
             layer: 30,
             energies: vec![0.04, 0.06],
@@ -593,7 +596,6 @@ fn states(noise: &mut Noise) -> StatesPage {
             readings: readings.collect(),
             outcomes: 1025,
             other_share: 0.11,
-            fitted_on: 5300,
             test_documents: 60,
         }),
         bounds: Some(SurplusBounds {
@@ -949,6 +951,7 @@ fn true_information(report: &mut Report, noise: &mut Noise) -> TrueInformation {
             cross_entropy: 0.0021,
             divergence: 0.0011,
             entropy: 0.0012,
+            entropy_corrected: 0.0013,
         }),
         sampling_divergence: 0.0334,
         information: 3.138,
