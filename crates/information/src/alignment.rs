@@ -1,5 +1,5 @@
 use lawvere_core::linalg::{
-    ColumnSpace, cross, linear_cka, matmul, singular_values, symmetric_eigenvalues,
+    CentredKernel, ColumnSpace, cross, matmul, singular_values, symmetric_eigenvalues,
 };
 use lawvere_core::{RowMatrix, sum};
 use lawvere_observe::Observation;
@@ -141,13 +141,13 @@ pub fn spectral_alignment(
         .collect();
     let mut layers = Vec::with_capacity(numbers.len());
     for layer in numbers {
-        let states = centred_states(observation, layer)?;
-        let space = ColumnSpace::of(&states, NOTHING)?;
+        let states = CentredKernel::new(centred_states(observation, layer)?);
+        let space = ColumnSpace::of(states.rows(), NOTHING)?;
         let alone = match untrained {
             Some(other) => {
-                let states = centred_states(other, layer)?;
-                let space = ColumnSpace::of(&states, NOTHING)?;
-                Some((target.alignment(&space), linear_cka(&states, &target.rows)))
+                let states = CentredKernel::new(centred_states(other, layer)?);
+                let space = ColumnSpace::of(states.rows(), NOTHING)?;
+                Some((target.alignment(&space), states.alignment(&target.rows)))
             }
             None => None,
         };
@@ -165,7 +165,7 @@ pub fn spectral_alignment(
 
 /// The centred, scaled prototypes, and the same dealt out to the contexts at random.
 struct Target {
-    rows: RowMatrix<f64>,
+    rows: CentredKernel,
     space: ColumnSpace,
     /// The trace of K~.
     energy: f64,
@@ -195,7 +195,7 @@ impl Target {
         Ok(Self {
             space: ColumnSpace::of(&rows, NOTHING)?,
             energy: sum(rows.data().iter().map(|x| x * x)),
-            rows,
+            rows: CentredKernel::new(rows),
             dealt,
         })
     }
@@ -207,7 +207,7 @@ impl Target {
 
     fn alignment(&self, states: &ColumnSpace) -> f64 {
         ratio(
-            captured(&states.basis, &self.rows),
+            captured(&states.basis, self.rows.rows()),
             self.leading(states.rank()),
         )
     }
@@ -215,7 +215,7 @@ impl Target {
 
 /// Prototypes dealt to other contexts than their own.
 struct Dealt {
-    rows: RowMatrix<f64>,
+    rows: CentredKernel,
     /// Eigenvalues of their Gram matrix, decreasing.
     spectrum: Vec<f64>,
 }
@@ -223,12 +223,15 @@ struct Dealt {
 impl Dealt {
     fn new(rows: RowMatrix<f64>) -> Result<Self, InformationError> {
         let spectrum = symmetric_eigenvalues(cross(&rows, &rows).view())?;
-        Ok(Self { rows, spectrum })
+        Ok(Self {
+            rows: CentredKernel::new(rows),
+            spectrum,
+        })
     }
 
     fn alignment(&self, states: &ColumnSpace) -> f64 {
         let leading = sum(self.spectrum.iter().take(states.rank()).copied());
-        ratio(captured(&states.basis, &self.rows), leading)
+        ratio(captured(&states.basis, self.rows.rows()), leading)
     }
 }
 
@@ -252,7 +255,7 @@ fn captured(basis: &RowMatrix<f64>, rows: &RowMatrix<f64>) -> f64 {
 fn align(
     observation: &Observation,
     layer: usize,
-    states: &RowMatrix<f64>,
+    states: &CentredKernel,
     space: &ColumnSpace,
     target: &Target,
     untrained: Option<(f64, f64)>,
@@ -260,7 +263,7 @@ fn align(
     let (mut dealt, mut dealt_cka) = (Vec::new(), Vec::new());
     for other in &target.dealt {
         dealt.push(other.alignment(space));
-        dealt_cka.push(linear_cka(states, &other.rows));
+        dealt_cka.push(states.alignment(&other.rows));
     }
     let (shuffled, shuffled_deviation) = mean_and_deviation(&dealt);
     let cosines = space.cosines(&target.space)?;
@@ -277,10 +280,10 @@ fn align(
         cca: sum(cosines.iter().map(|c| c * c)) / smaller,
         principal_angles: cosines.iter().map(|c| c.acos()).collect(),
         canonical_correlations: cosines,
-        states_whitened: one_sided(space, &target.rows)?,
-        r_squared: ratio(captured(&space.basis, &target.rows), target.energy),
-        prototypes_whitened: one_sided(&target.space, states)?,
-        cka: linear_cka(states, &target.rows),
+        states_whitened: one_sided(space, target.rows.rows())?,
+        r_squared: ratio(captured(&space.basis, target.rows.rows()), target.energy),
+        prototypes_whitened: one_sided(&target.space, states.rows())?,
+        cka: states.alignment(&target.rows),
         cka_shuffled: mean_and_deviation(&dealt_cka).0,
         cka_untrained: untrained.map(|u| u.1),
     })
@@ -301,6 +304,10 @@ fn check_same(observation: &Observation, untrained: &Observation) -> Result<(), 
     };
     let (here, there) = (layers(observation), layers(untrained));
     match here == there {
+        true if observation.states == untrained.states => Err(InformationError::argument(
+            "untrained",
+            "its states are those of the observation: give one made by the untrained network",
+        )),
         true => Ok(()),
         false => Err(InformationError::argument(
             "untrained",

@@ -1,5 +1,5 @@
 use lawvere_core::RowMatrix;
-use lawvere_core::linalg::linear_cka;
+use lawvere_core::linalg::CentredKernel;
 use lawvere_observe::Observation;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -86,16 +86,16 @@ fn cohere(
         let rows = RowMatrix::from_fn(rows.len(), states.ncols(), |i, k| {
             f64::from(states.get(rows[i], k))
         });
-        centred(&rows, weights)
+        CentredKernel::new(centred(&rows, weights))
     };
     let a = take(first, first_rows);
     let mut rng = StdRng::seed_from_u64(seed);
     let mut order = second_rows.to_vec();
-    let cka = linear_cka(&a, &take(second, &order));
+    let cka = a.alignment(&take(second, &order));
     let dealt: Vec<f64> = (0..deals)
         .map(|_| {
             order.shuffle(&mut rng);
-            linear_cka(&a, &take(second, &order))
+            a.alignment(&take(second, &order))
         })
         .collect();
     Coherence {

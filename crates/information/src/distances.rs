@@ -169,27 +169,32 @@ fn distortions(
     laws: &SparseRows<f64>,
     chosen: &[usize],
 ) -> Result<[RowMatrix<f64>; 2], InformationError> {
-    let (n, vocab) = (chosen.len(), readout.head.vocab_size());
+    let n = chosen.len();
     let states = RowMatrix::from_fn(n, readout.states.ncols(), |i, k| {
         readout.states.get(chosen[i], k)
     });
-    let mut probs = RowMatrix::<f32>::zeros(n, vocab);
+    // Both sums over tokens, stretch of the vocabulary by stretch; of f32 laws, in f64.
+    let mut overlap = RowMatrix::<f64>::zeros(n, n);
+    let mut apart: Vec<Vec<f64>> = (0..n).map(|i| vec![0.0; i]).collect();
+    let mut part = RowMatrix::<f64>::zeros(n, n);
     readout
         .head
-        .for_each_log_prob_block::<ShapeError>(&states, |block| {
-            for (i, row) in block.probs.rows().enumerate() {
-                probs.row_mut(block.first_row + i).copy_from_slice(row);
-            }
+        .for_each_prob_stretch::<ShapeError>(&states, |_, probs| {
+            let roots = RowMatrix::from_vec(
+                probs.data().iter().map(|&p| f64::from(p).sqrt()).collect(),
+                n,
+                probs.ncols(),
+            )?;
+            symmetric_product(part.view_mut(), roots.view());
+            let sums = overlap.data_mut().iter_mut().zip(part.data());
+            sums.for_each(|(sum, x)| *sum += x);
+            apart.par_iter_mut().enumerate().for_each(|(i, row)| {
+                for (j, sum) in row.iter_mut().enumerate() {
+                    *sum += difference(probs.row(i), probs.row(j));
+                }
+            });
             Ok(())
         })?;
-    let roots = RowMatrix::from_vec(
-        probs.data().iter().map(|&p| f64::from(p).sqrt()).collect(),
-        n,
-        vocab,
-    )?;
-    let mut overlap = RowMatrix::<f64>::zeros(n, n);
-    symmetric_product(overlap.view_mut(), roots.view());
-    drop(roots);
     let pairs: Vec<Vec<[f64; 2]>> = (0..n)
         .into_par_iter()
         .map(|i| {
@@ -197,7 +202,7 @@ fn distortions(
             (0..i)
                 .map(|j| {
                     let (data_tv, data_overlap) = compare_sparse(left, laws.row(chosen[j]));
-                    let tv = 0.5 * difference(probs.row(i), probs.row(j));
+                    let tv = 0.5 * apart[i][j];
                     // Rows of float32 laws overlap by 1 to their own rounding.
                     let scale = (overlap.get(i, i) * overlap.get(j, j)).sqrt();
                     let h = (1.0 - overlap.get(i, j) / scale).max(0.0).sqrt();

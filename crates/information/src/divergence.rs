@@ -1,7 +1,10 @@
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use lawvere_core::linalg::matmul;
 use lawvere_core::stoch::{Distribution, Divergence};
 use lawvere_core::{RowMatrix, ShapeError, sum};
-use lawvere_observe::Observation;
+use lawvere_observe::{Observation, Rows};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -30,10 +33,11 @@ pub struct SetDivergence {
     pub divergence: String,
     /// Between the model's mean laws over a and over b.
     pub model: f64,
-    /// Its standard error (bootstrap over rows).
+    /// Its standard error: bootstrap over the rows of either set, or over the documents of positions. Infinite
+    /// where a replicate is.
     pub model_error: f64,
-    /// The mean between two sets of these sizes drawn from both together, at random: what chance alone
-    /// gives.
+    /// The mean between two sets of as many rows (or documents) drawn from both together, at random: what
+    /// chance alone gives.
     pub by_chance: f64,
     /// The standard deviation of that over draws.
     pub by_chance_deviation: f64,
@@ -60,7 +64,7 @@ const REPLICATES: usize = 48;
 /// of a layer (the last without a number). By data processing it is a lower bound for that between the
 /// laws of the states themselves.
 ///
-/// Rows are taken as independent: of positions in few documents the errors are too small.
+/// Rows are taken as independent, those of contexts; of positions, documents are.
 ///
 /// Cost: one pass through the head for the rows of the sets; memory some 200 laws in f64.
 ///
@@ -172,19 +176,24 @@ fn mixtures(observation: &Observation, rows: &[usize], split: usize, seed: u64) 
     let mut times: Vec<Vec<f64>> = Vec::with_capacity(2 + 4 * REPLICATES);
     let whole = |a: bool| (0..n).map(|i| f64::from((i < split) == a)).collect();
     times.extend([whole(true), whole(false)]);
+    // What is drawn: rows one by one, or all of a document's.
+    let units = [0..split, split..n].map(|set| together(observation, rows, set));
     for _ in 0..REPLICATES {
-        for range in [0..split, split..n] {
+        for units in &units {
             let mut drawn = vec![0.0; n];
-            (0..range.len()).for_each(|_| drawn[rng.random_range(range.clone())] += 1.0);
+            for _ in 0..units.len() {
+                let unit = &units[rng.random_range(0..units.len())];
+                unit.iter().for_each(|&i| drawn[i] += 1.0);
+            }
             times.push(drawn);
         }
     }
-    let mut order: Vec<usize> = (0..n).collect();
+    let mut both = units.concat();
     for _ in 0..REPLICATES {
-        order.shuffle(&mut rng);
-        for part in [&order[..split], &order[split..]] {
+        both.shuffle(&mut rng);
+        for part in [&both[..units[0].len()], &both[units[0].len()..]] {
             let mut taken = vec![0.0; n];
-            part.iter().for_each(|&i| taken[i] = 1.0);
+            part.iter().flatten().for_each(|&i| taken[i] = 1.0);
             times.push(taken);
         }
     }
@@ -197,6 +206,19 @@ fn mixtures(observation: &Observation, rows: &[usize], split: usize, seed: u64) 
         row.iter_mut().for_each(|w| *w /= total);
     }
     mixtures
+}
+
+/// Places of `rows` that are drawn together: of contexts every one alone, of positions those of a document.
+fn together(observation: &Observation, rows: &[usize], set: Range<usize>) -> Vec<Vec<usize>> {
+    let Rows::Positions(positions) = &observation.contexts else {
+        return set.map(|i| vec![i]).collect();
+    };
+    let mut documents: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for i in set {
+        let document = positions.document[rows[i]];
+        documents.entry(document).or_default().push(i);
+    }
+    documents.into_values().collect()
 }
 
 fn data_laws(

@@ -20,7 +20,7 @@ pub struct FisherRao {
     pub anisotropy: f64,
     /// The sum of the eigenvalues.
     pub trace: f64,
-    /// The leading eigenvectors by what they do to predictions.
+    /// The leading eigenvectors by what they do to predictions; none of eigenvalue 0.
     pub directions: Vec<Direction>,
 }
 
@@ -113,19 +113,21 @@ pub fn fisher_rao(
         metric += &gram;
     }
     let eigen = symmetric_eigen(metric.as_ref())?;
+    let eigenvalues = nonnegative(eigen.values);
     let Shape {
         trace,
         effective_rank,
         anisotropy,
-    } = Shape::of(&eigen.values);
+    } = Shape::of(&eigenvalues);
     let directions = (0..directions.min(d))
-        .map(|k| direction(&centred, &mean_law, eigen.vectors.row(k), eigen.values[k]))
+        .take_while(|&k| eigenvalues[k] > 0.0)
+        .map(|k| direction(&centred, &mean_law, eigen.vectors.row(k), eigenvalues[k]))
         .collect();
     Ok(FisherRao {
         effective_rank,
         anisotropy,
         trace,
-        eigenvalues: eigen.values,
+        eigenvalues,
         directions,
     })
 }
@@ -150,7 +152,17 @@ fn near_mean(head: HeadRef<'_>, states: &RowMatrix<f32>) -> Result<Vec<f64>, Sha
     Ok(mean)
 }
 
-/// What a spectrum looks like, rounding below 0 taken for 0.
+/// Decreasing eigenvalues of a positive semidefinite matrix without what rounding left of those that are 0.
+pub(crate) fn nonnegative(mut eigenvalues: Vec<f64>) -> Vec<f64> {
+    let least = 1e-15 * eigenvalues.first().copied().unwrap_or(0.0).max(0.0);
+    eigenvalues
+        .iter_mut()
+        .filter(|l| **l <= least)
+        .for_each(|l| *l = 0.0);
+    eigenvalues
+}
+
+/// What a spectrum looks like.
 pub(crate) struct Shape {
     pub trace: f64,
     pub effective_rank: f64,
@@ -160,8 +172,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// Of decreasing eigenvalues.
     pub fn of(eigenvalues: &[f64]) -> Self {
-        let positive = || eigenvalues.iter().map(|l| l.max(0.0));
-        let trace: f64 = positive().sum();
+        let trace: f64 = eigenvalues.iter().sum();
         if trace == 0.0 {
             return Self {
                 trace,
@@ -171,8 +182,9 @@ impl Shape {
         }
         Self {
             trace,
-            effective_rank: lawvere_core::stoch::entropy(positive().map(|l| l / trace)).exp(),
-            anisotropy: positive().next().unwrap_or(0.0) / trace,
+            effective_rank: lawvere_core::stoch::entropy(eigenvalues.iter().map(|l| l / trace))
+                .exp(),
+            anisotropy: eigenvalues[0] / trace,
         }
     }
 }

@@ -4,7 +4,27 @@
 //! the composite is from the corpus's kernel, how stochastic its head is, how much a state tells
 //! about the next token, and which directions of the state matter.
 //!
-//! All quantities are in nats.
+//! All quantities are in nats. Each measure is a function from an [`Observation`](lawvere_observe::Observation)
+//! to what it found, with its error where it is an estimate:
+//!
+//! ```no_run
+//! use lawvere_core::stoch::Divergence;
+//! use lawvere_information::{likelihood, spectral_alignment, stochasticity};
+//! use lawvere_observe::Observation;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let observation = Observation::open("observation".as_ref())?;
+//! let loss = likelihood(&observation, 0)?;
+//! println!("{} = {} + {}", loss.cross_entropy, loss.divergence, loss.entropy);
+//! for entropy in stochasticity(&observation, &[Divergence::KullbackLeibler], None, 0)? {
+//!     println!("{}: the model is {} above the data", entropy.divergence, entropy.gap);
+//! }
+//! for layer in spectral_alignment(&observation, None, 5, 0, &mut |_| {})?.layers {
+//!     println!("layer {}: {} (shuffled {})", layer.layer, layer.alignment, layer.shuffled);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! *Source:* Zhang, *A Markov Categorical Framework for Language Modeling* (arXiv 2507.19247);
 //! Perrone, *Markov categories and entropy* (2023).
@@ -48,8 +68,8 @@ pub use likelihood::{
     sampling_divergence,
 };
 pub use metric::{
-    ContextSpectrum, LayerMetric, PathLengths, fisher_rao_distance, layer_metric, metric_at, paths,
-    step_moments,
+    ContextSpectrum, LayerMetric, MeanLengths, PathLengths, fisher_rao_distance, layer_metric,
+    metric_at, paths, step_moments,
 };
 pub use reading::{LayerReading, layer_readings};
 pub use similarity::{
@@ -59,5 +79,5 @@ pub use similarity::{
 pub use stochasticity::{STOCHASTICITY, Stochasticity, corrected_entropy, stochasticity};
 pub use surplus::{
     BlockBounds, ExactSurplus, Future, Futures, PairScores, SurplusBounds, exact_surplus,
-    surplus_bounds,
+    independent_rows, surplus_bounds,
 };

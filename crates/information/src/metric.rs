@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::InformationError;
 use crate::distances::drawn;
-use crate::fisher::Shape;
+use crate::fisher::{Shape, nonnegative};
 use crate::layers::{head, raw_states};
 use crate::pass::view;
 
@@ -250,6 +250,29 @@ pub fn fisher_rao_distance(p: &[f64], q: &[f64]) -> Result<f64, InformationError
     Ok(4.0 * (0.5 * sum(squares).sqrt()).min(1.0).asin())
 }
 
+/// Mean lengths over pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct MeanLengths {
+    /// Of the Fisher-Rao distances.
+    pub distance: f64,
+    /// Of the straight lines.
+    pub straight: f64,
+    /// Of their bounds.
+    pub bound: f64,
+}
+
+impl MeanLengths {
+    /// `None` of no pairs.
+    pub fn of(paths: &[PathLengths]) -> Option<Self> {
+        let mean = |f: fn(&PathLengths) -> f64| sum(paths.iter().map(f)) / paths.len() as f64;
+        (!paths.is_empty()).then(|| Self {
+            distance: mean(|p| p.distance),
+            straight: mean(|p| p.straight),
+            bound: mean(|p| p.bound),
+        })
+    }
+}
+
 /// Three lengths between the laws at two states.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PathLengths {
@@ -275,7 +298,8 @@ impl PathLengths {
 ///
 /// Along the line the logits are mixed linearly and the speed is the standard deviation of their difference;
 /// its integral is by Gauss's rule of 8 points on twice as many stretches until it changes by less than
-/// 1e-10 of itself.
+/// 1e-10 of itself. A law may go over from one token to another within 1 over the range of the difference, and
+/// no stretch is much longer than that.
 fn path_lengths(
     rows: [usize; 2],
     from: &[f64],
@@ -289,13 +313,17 @@ fn path_lengths(
         let mean = sum(law.iter().zip(&change).map(|(p, c)| p * c));
         sum(law.iter().zip(&change).map(|(p, c)| p * (c - mean).powi(2))).sqrt()
     };
-    let mut stretches = 2;
-    let mut straight = gauss(&speed, 1);
+    let least = change.iter().copied().fold(f64::INFINITY, f64::min);
+    let range = change.iter().copied().fold(0.0, f64::max) - least.min(0.0);
+    let mut stretches = ((range / 4.0).clamp(1.0, 4096.0) as usize).next_power_of_two();
+    let most = 256.max(4 * stretches);
+    let mut straight = gauss(&speed, stretches);
+    stretches *= 2;
     loop {
         let finer = gauss(&speed, stretches);
         let settled = (finer - straight).abs() <= 1e-10 * finer;
         straight = finer;
-        if settled || stretches >= 256 {
+        if settled || stretches >= most {
             break;
         }
         stretches *= 2;
@@ -328,7 +356,8 @@ fn gauss(f: &dyn Fn(f64) -> f64, stretches: usize) -> f64 {
     half * sum(parts.map(|(t, w)| w * f(t)))
 }
 
-/// The lengths between `pairs` pairs of contexts drawn by their weights, at the head's input.
+/// The lengths between `pairs` pairs of contexts drawn by their weights, at the head's input; fewer where the same
+/// context is drawn too often.
 ///
 /// Cost: some tens of softmaxes a pair.
 ///
@@ -355,10 +384,15 @@ pub fn paths(
         });
     }
     let (_, states) = raw_states(observation, None)?;
-    let ends = drawn(&observation.weights, 2 * pairs, seed);
-    ends.par_chunks(2)
-        .map(|pair| {
-            let rows = [pair[0], pair[1]];
+    // A context is no path away from itself.
+    let ends: Vec<[usize; 2]> = drawn(&observation.weights, 8 * pairs, seed)
+        .chunks_exact(2)
+        .map(|pair| [pair[0], pair[1]])
+        .filter(|[a, b]| a != b)
+        .take(pairs)
+        .collect();
+    ends.into_par_iter()
+        .map(|rows| {
             let [from, to] = rows.map(|row| logits(head.view(), states.row(row)));
             path_lengths(rows, &from, &to)
         })
@@ -417,7 +451,7 @@ pub fn layer_metric(
             .map(|&(row, _)| {
                 let metric =
                     Local::at(head.view(), norm, states.row(row))?.metric(head.view(), norm);
-                let eigenvalues = symmetric_eigenvalues(metric.as_ref())?;
+                let eigenvalues = nonnegative(symmetric_eigenvalues(metric.as_ref())?);
                 Ok((metric, eigenvalues))
             })
             .collect::<Result<_, InformationError>>()?;
@@ -437,7 +471,7 @@ pub fn layer_metric(
             });
         }
     }
-    let mean_eigenvalues = symmetric_eigenvalues(mean.as_ref())?;
+    let mean_eigenvalues = nonnegative(symmetric_eigenvalues(mean.as_ref())?);
     let shape = Shape::of(&mean_eigenvalues);
     let over = |f: fn(&ContextSpectrum) -> f64| {
         let weighted = || chosen.iter().map(|c| c.1).zip(spectra.iter().map(f));

@@ -1,9 +1,14 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lawvere_core::{RowMatrix, ShapeError, stoch, sum};
+use lawvere_observe::{Observation, Rows};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use crate::InformationError;
+use crate::distances::drawn;
 
 /// Exact information of a state about blocks of the tokens that follow it, nats.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -128,6 +133,21 @@ impl Joint {
     }
 }
 
+/// Up to `count` rows for [`surplus_bounds`], in random order: of contexts drawn independently by their weights;
+/// of positions drawn alike, but none from a document of which there is one already, so that they are
+/// independent. Fewer where there are fewer documents.
+pub fn independent_rows(observation: &Observation, count: usize, seed: u64) -> Vec<usize> {
+    let Rows::Positions(positions) = &observation.contexts else {
+        return drawn(&observation.weights, count, seed);
+    };
+    let mut rows: Vec<usize> = (0..observation.rows()).collect();
+    rows.shuffle(&mut StdRng::seed_from_u64(seed));
+    let mut seen = BTreeSet::new();
+    rows.retain(|&row| seen.insert(positions.document[row]));
+    rows.truncate(count);
+    rows
+}
+
 /// What contexts' models say of one another's continuations: for every block length k the matrix
 /// `log p(w^i_1..w^i_k | x_j)`, i rows and j columns, w^i drawn by the model after x_i.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,11 +244,12 @@ pub struct SurplusBounds {
 }
 
 /// Bounds `I(X; W_1..W_k)` and the surplus `I(X; W_2..W_k | W_1)`, X the context and W drawn by the model, from
-/// contexts drawn independently (from distinct documents).
+/// contexts drawn independently ([`independent_rows`]).
 ///
 /// L_k contrasts every continuation's own context with all N of its group, U_k with the N - 1 others. Both
-/// gaps grow with k, so that the differences bound the surplus. If different contexts have different
-/// states, X may be read as the state. Standard errors by the jackknife over contexts within groups.
+/// gaps grow with k in expectation, so that the differences bound the surplus; single estimates may cross, or
+/// a lower one be below 0, by their errors. If different contexts have different states, X may be read as the
+/// state. Standard errors by the jackknife over contexts within groups.
 ///
 /// Cost: O(k N^2) a group.
 ///

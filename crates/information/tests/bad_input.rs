@@ -78,13 +78,13 @@ fn heads_for_tokens_ahead_refuse_contexts_and_what_windows_do_not_show() {
     let positions = positions();
     says(
         fit(&positions, &[], &[0], &options),
-        &["k: 0 is the next token"],
+        &["ahead: 0 is the next token"],
     );
-    says(fit(&positions, &[], &[], &options), &["k: none"]);
+    says(fit(&positions, &[], &[], &options), &["ahead: none"]);
     // Windows end with the token that is predicted.
     says(
         fit(&positions, &[], &[1], &options),
-        &["k: 1", "too few windows", "0 positions"],
+        &["ahead: 1", "too few windows", "0 positions"],
     );
     says(
         fit(&positions, &[7], &[1], &options),
@@ -102,7 +102,7 @@ fn heads_for_tokens_ahead_refuse_contexts_and_what_windows_do_not_show() {
     says(fit(&positions, &[], &[1], &still), &["learning-rate: NaN"]);
     says(
         draft_heads(&positions, None, 0, &options, &mut |_, _| {}),
-        &["k: none"],
+        &["length: it must be at least 1"],
     );
 }
 

@@ -200,3 +200,18 @@ fn draft_heads_give_laws_over_the_tokens_they_tell_apart() {
     assert!(heads.laws(&few, &[7, 7, 0, 1]).is_err());
     assert!(heads.laws(&few, &[7, 7, 0, 1, 99]).is_err());
 }
+
+#[test]
+fn a_learning_rate_at_which_losses_only_rise_is_an_error_and_no_gain_of_nothing() {
+    let observation = observation(Shown::Half, 1);
+    let wild = HeadOptions {
+        learning_rate: 1e9,
+        ..options(1)
+    };
+    let found = usable_surplus(&observation, &[], &[1], &wild, &mut |_, _| {});
+    let error = found.unwrap_err().to_string();
+    assert!(
+        error.contains("learning-rate: 1000000000") && error.contains("rises"),
+        "{error}"
+    );
+}

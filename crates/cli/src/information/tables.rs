@@ -179,8 +179,13 @@ pub fn surplus(found: &Measured<AheadReport>) -> String {
     }
     if let Some(b) = &r.bounds {
         lines.push(format!(
-            "\nbounds of what the context tells of the block of k tokens that the model draws after it\n{} groups of {} contexts, {} states distinct; no lower bound exceeds log {} = {:.4}",
-            b.bounds.groups, b.bounds.contexts, b.distinct_states, b.bounds.contexts, b.bounds.ceiling
+            "\nbounds of what the context tells of the block of k tokens that the model draws after it\n{} groups of {} contexts ({} different, with {} different states); no lower bound exceeds log {} = {:.4}",
+            b.bounds.groups,
+            b.bounds.contexts,
+            b.distinct_contexts,
+            b.distinct_states,
+            b.bounds.contexts,
+            b.bounds.ceiling
         ));
         lines.push(format!(
             "{:>5} {:>18} {:>18} {:>18} {:>18}",
@@ -301,16 +306,13 @@ pub fn fisher(found: &Measured<FisherReport>) -> String {
             l.mean_anisotropy
         ));
     }
-    if !r.paths.is_empty() {
-        let mean = |f: fn(&lawvere::information::PathLengths) -> f64| {
-            r.paths.iter().map(f).sum::<f64>() / r.paths.len() as f64
-        };
+    if let Some(mean) = &r.mean_lengths {
         lines.push(format!(
             "\n{} pairs: Fisher-Rao distance {:.4} <= straight path {:.4} <= {:.4} on average; out of order: {}",
             r.paths.len(),
-            mean(|p| p.distance),
-            mean(|p| p.straight),
-            mean(|p| p.bound),
+            mean.distance,
+            mean.straight,
+            mean.bound,
             r.violations
         ));
     }

@@ -18,7 +18,7 @@ pub use operator::LinearOperator;
 pub use product::{lower_product, matmul, matmul_add, symmetric_product};
 pub use row_centered::RowCentered;
 pub use row_gram::RowGram;
-pub use subspace::{ColumnSpace, cross, linear_cka, singular_values};
+pub use subspace::{CentredKernel, ColumnSpace, cross, singular_values};
 pub use svd::{TruncatedSvd, truncated_svd};
 
 use thiserror::Error;

@@ -71,18 +71,37 @@ pub fn singular_values(a: &RowMatrix<f64>) -> Result<Vec<f64>, LinalgError> {
     }
 }
 
-/// Linear centred kernel alignment `|A^T B|_F^2 / (|A^T A|_F |B^T B|_F)` of matrices whose columns are
-/// centred; 0 where one of them is 0. In [0, 1]. O(n d e).
-///
-/// *Source:* Kornblith et al., *Similarity of neural network representations revisited* (2019).
-pub fn linear_cka(a: &RowMatrix<f64>, b: &RowMatrix<f64>) -> f64 {
-    let square = |m: &RowMatrix<f64>| sum(m.data().iter().map(|x| x * x));
-    let both = square(&cross(a, b));
-    let scale = (square(&cross(a, a)) * square(&cross(b, b))).sqrt();
-    if scale > 0.0 {
-        (both / scale).min(1.0)
-    } else {
-        0.0
+/// A matrix with centred columns and the norm of its Gram matrix, for alignments with many others.
+#[derive(Debug, Clone)]
+pub struct CentredKernel {
+    rows: RowMatrix<f64>,
+    norm: f64,
+}
+
+impl CentredKernel {
+    /// Of a matrix whose columns are centred. O(n d^2).
+    pub fn new(rows: RowMatrix<f64>) -> Self {
+        let norm = sum(cross(&rows, &rows).data().iter().map(|x| x * x)).sqrt();
+        Self { rows, norm }
+    }
+
+    /// The matrix.
+    pub fn rows(&self) -> &RowMatrix<f64> {
+        &self.rows
+    }
+
+    /// Linear centred kernel alignment `|A^T B|_F^2 / (|A^T A|_F |B^T B|_F)` with another matrix of as many
+    /// rows; 0 where one of them is 0. In [0, 1]. O(n d e).
+    ///
+    /// *Source:* Kornblith et al., *Similarity of neural network representations revisited* (2019).
+    pub fn alignment(&self, other: &Self) -> f64 {
+        let both = sum(cross(&self.rows, &other.rows).data().iter().map(|x| x * x));
+        let scale = self.norm * other.norm;
+        if scale > 0.0 {
+            (both / scale).min(1.0)
+        } else {
+            0.0
+        }
     }
 }
 
@@ -118,9 +137,11 @@ mod tests {
             0 => 3.0 * (0.6 * a.get(i, 0) - 0.8 * a.get(i, 1)),
             _ => 3.0 * (0.8 * a.get(i, 0) + 0.6 * a.get(i, 1)),
         });
-        assert!((linear_cka(&a, &turned) - 1.0).abs() < 1e-12);
-        assert!(linear_cka(&a, &example(30, 2, 8)) < 0.9);
-        assert_eq!(linear_cka(&a, &RowMatrix::zeros(30, 2)), 0.0);
+        let [a, turned, other, nothing] =
+            [a, turned, example(30, 2, 8), RowMatrix::zeros(30, 2)].map(CentredKernel::new);
+        assert!((a.alignment(&turned) - 1.0).abs() < 1e-12);
+        assert!(a.alignment(&other) < 0.9);
+        assert_eq!(a.alignment(&nothing), 0.0);
     }
 
     #[test]

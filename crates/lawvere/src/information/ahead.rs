@@ -1,13 +1,10 @@
 use lawvere_information as lens;
 use lawvere_information::{HeadOptions, PairScores, SurplusBounds, UsableSurpluses};
 use lawvere_lm::{Generation, LanguageModel, Sampling};
-use lawvere_observe::{Kind, Observation, Rows};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use lawvere_observe::{Kind, Observation};
 use serde::Serialize;
 
-use super::source::{InformationSource, Measured};
+use super::source::{InformationSource, Measured, flagged};
 use crate::states::spread;
 use crate::{Event, RunError};
 
@@ -57,8 +54,10 @@ pub struct BlockInformation {
     /// The bounds.
     #[serde(flatten)]
     pub bounds: SurplusBounds,
-    /// The number of different states of the contexts: if there are as many as contexts, the information of
-    /// the context is that of the state.
+    /// The number of different contexts.
+    pub distinct_contexts: usize,
+    /// The number of their different states: if there are as many as contexts, the information of the context
+    /// is that of the state.
     pub distinct_states: usize,
     /// Tokens taken through the network.
     pub forwarded: usize,
@@ -81,6 +80,13 @@ pub fn information_ahead(
             "--k 0: give 1 or more, tokens after the next".into(),
         ));
     }
+    if options.ahead.contains(&0) {
+        return Err(RunError::Usage(
+            "--ahead 0: that is the next token itself; give 1 or more, tokens after the next"
+                .into(),
+        ));
+    }
+    options.heads.check().map_err(flagged)?;
     let opened = source.open(on_event)?;
     let observation = &opened.observation;
     let mut notes = Vec::new();
@@ -150,7 +156,7 @@ fn allowed(
     notes: &mut Vec<String>,
 ) -> Result<Option<BoundOptions>, RunError> {
     let BoundOptions { contexts, groups } = bounds;
-    let there = independent_rows(observation, 0).len();
+    let there = lens::independent_rows(observation, contexts.saturating_mul(groups), 0).len();
     let possible = groups.min(there / contexts.max(1));
     let what = format!(
         "bounds of {groups} groups of {contexts} contexts need {} from distinct documents, and the observation has {there}",
@@ -192,23 +198,7 @@ fn distinct(numbers: &[usize]) -> Vec<usize> {
     numbers
 }
 
-/// Rows of distinct documents (or of distinct contexts), in random order.
-fn independent_rows(observation: &Observation, seed: u64) -> Vec<usize> {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut chosen: Vec<usize> = match &observation.contexts {
-        Rows::Contexts { .. } => (0..observation.rows()).collect(),
-        Rows::Positions(positions) => {
-            let rows: Vec<usize> = (0..observation.rows()).collect();
-            rows.chunk_by(|&a, &b| positions.document[a] == positions.document[b])
-                .filter_map(|rows| rows.choose(&mut rng).copied())
-                .collect()
-        }
-    };
-    chosen.shuffle(&mut rng);
-    chosen
-}
-
-/// Bounds of what contexts from distinct documents tell of the `length` tokens that the model draws after them.
+/// Bounds of what independent contexts tell of the `length` tokens that the model draws after them.
 pub(crate) fn block_information(
     model: &LanguageModel,
     observation: &Observation,
@@ -217,18 +207,17 @@ pub(crate) fn block_information(
     seed: u64,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<BlockInformation, RunError> {
-    let rows = independent_rows(observation, seed);
     let BoundOptions { contexts, groups } = options;
     let needed = contexts.saturating_mul(groups);
+    let rows = lens::independent_rows(observation, needed, seed);
     if contexts < 3 || rows.len() < needed || groups == 0 {
         return Err(RunError::Usage(format!(
             "bounds of {groups} groups of {contexts} contexts need {needed} contexts from distinct documents, 3 a group at least; the observation has {}",
             rows.len()
         )));
     }
-    let rows = &rows[..needed];
     let batch = observation.context_batch()?;
-    let prefixes = prefixes(&batch, rows, model, length)?;
+    let prefixes = prefixes(&batch, &rows, model, length)?;
     let states = observation.states.as_ref().map(|s| s.last().1);
     let mut bits: Vec<Vec<u32>> = states.map_or(Vec::new(), |states| {
         let bits = |&row: &usize| states.row(row).iter().map(|x| x.to_bits()).collect();
@@ -273,6 +262,7 @@ pub(crate) fn block_information(
     }
     Ok(BlockInformation {
         bounds: lens::surplus_bounds(&scores)?,
+        distinct_contexts: distinct(&rows).len(),
         distinct_states: bits.len(),
         forwarded,
     })

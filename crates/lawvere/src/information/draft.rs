@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
-use super::source::{InformationSource, Measured};
+use super::source::{InformationSource, Measured, flagged};
 use crate::{Event, RunError};
 
 /// What [`draft`] does.
@@ -72,6 +72,12 @@ pub fn draft(
     seed: u64,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Measured<DraftRun>, RunError> {
+    options.heads.check().map_err(flagged)?;
+    if let Some(cost) = options.cost.filter(|c| !(*c >= 0.0 && c.is_finite())) {
+        return Err(RunError::Usage(format!(
+            "--cost {cost}: it must be 0 or more"
+        )));
+    }
     let opened = source.open(on_event)?;
     let model = opened.need_model("drafting")?;
     match draft_with(model, &opened.observation, options, seed, on_event) {

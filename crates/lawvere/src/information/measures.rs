@@ -6,8 +6,8 @@ use lawvere_core::stoch::Divergence;
 use lawvere_information as lens;
 use lawvere_information::{
     Alignment, Coherence, FisherRao, InformationError, LayerMetric, LayerReading, Likelihood,
-    PathLengths, PredictiveDistances, RepresentationDivergence, Similarity, SimilarityKernel,
-    SimilarityOperator, SimilarityOptions, Stochasticity, Whose,
+    MeanLengths, PathLengths, PredictiveDistances, RepresentationDivergence, Similarity,
+    SimilarityKernel, SimilarityOperator, SimilarityOptions, Stochasticity, Whose,
 };
 use lawvere_observe::Observation;
 use serde::Serialize;
@@ -212,6 +212,8 @@ pub struct FisherReport {
     pub layers: Vec<LayerMetric>,
     /// Path lengths; none of a head with a logit soft-cap.
     pub paths: Vec<PathLengths>,
+    /// Their means; `None` without pairs.
+    pub mean_lengths: Option<MeanLengths>,
     /// Pairs whose three lengths are not in the order that theory demands, beyond rounding.
     pub violations: usize,
     /// What was left out, and why.
@@ -258,6 +260,7 @@ pub fn fisher(
         let named = named.flat_map(|d| d.raised.iter().chain(&d.lowered));
         Ok(FisherReport {
             tokens: named.map(|(t, _)| (*t, o.token_label(*t))).collect(),
+            mean_lengths: MeanLengths::of(&paths),
             violations: paths.iter().filter(|p| !p.in_order()).count(),
             mean,
             mean_seconds,

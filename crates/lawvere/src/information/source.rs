@@ -120,6 +120,16 @@ impl InformationSource {
     }
 }
 
+/// The error of an argument as that of its flag; any other as it is.
+pub(super) fn flagged(error: InformationError) -> RunError {
+    match error {
+        InformationError::Argument { argument, what } => {
+            RunError::Usage(format!("--{argument}: {what}"))
+        }
+        error => error.into(),
+    }
+}
+
 impl Opened {
     /// A result of it.
     pub fn measured<T>(self, result: T) -> Measured<T> {
@@ -142,7 +152,7 @@ impl Opened {
                 path: path.clone(),
                 what: error.to_string(),
             },
-            _ => error.into(),
+            _ => flagged(error),
         }
     }
 
