@@ -13,6 +13,14 @@ pub(crate) fn head(observation: &Observation) -> Result<&Head, InformationError>
         .ok_or(InformationError::NeedsModel)
 }
 
+/// Whether a layer's states were kept.
+///
+/// # Errors
+/// An Observation without a model; a layer that was not kept: the error lists those that were.
+pub fn check_layer(observation: &Observation, layer: usize) -> Result<(), InformationError> {
+    raw_states(observation, Some(layer)).map(|_| ())
+}
+
 /// The states of a layer as they are; of the last one without a number.
 pub(crate) fn raw_states(
     observation: &Observation,

@@ -62,6 +62,7 @@ pub use fisher::{Direction, FisherRao, fisher_rao};
 pub use heads::{
     DraftHeads, HeadOptions, UsableSurplus, UsableSurpluses, draft_heads, usable_surplus,
 };
+pub use layers::check_layer;
 pub use likelihood::{
     DifferenceErrors, LengthLoss, Likelihood, RowEntropies, context_information, cross_entropy,
     difference_errors, likelihood, loss_by_prefix_length, mean_outcome, mean_over_documents,

@@ -190,7 +190,12 @@ fn an_outcome_the_model_does_not_have_is_named() {
         error,
         InformationError::NotAbsolutelyContinuous { .. }
     ));
-    assert!(error.to_string().contains("end of document"), "{error}");
+    let said = error.to_string();
+    let context = observation.row_label(0);
+    assert!(
+        said.contains("end of document") && said.contains(&format!("`{context}`")),
+        "{error}"
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ const HEADS: HeadOptions = HeadOptions {
     outcomes: 1024,
     batch: 256,
     learning_rate: 0.5,
-    epochs: 24,
+    epochs: 200,
     validation: 0.1,
     test: 0.25,
     seed: 0,

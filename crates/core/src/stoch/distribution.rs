@@ -16,15 +16,20 @@ impl Distribution {
     /// # Errors
     /// A negative or non-finite probability, a total further than [`TOLERANCE`](Self::TOLERANCE) from 1.
     pub fn new(probabilities: Vec<f64>) -> Result<Self, StochError> {
+        Self::within(probabilities, Self::TOLERANCE)
+    }
+
+    /// The same with a tolerance of one's own, for probabilities that were stored with fewer digits.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn within(probabilities: Vec<f64>, tolerance: f64) -> Result<Self, StochError> {
         if let Some((index, value)) = improper(&probabilities) {
             return Err(StochError::Probability { index, value });
         }
         let total = sum(probabilities.iter().copied());
-        if (total - 1.0).abs() > Self::TOLERANCE {
-            return Err(StochError::Total {
-                total,
-                tolerance: Self::TOLERANCE,
-            });
+        if (total - 1.0).abs() > tolerance {
+            return Err(StochError::Total { total, tolerance });
         }
         Ok(Self::scaled(probabilities))
     }

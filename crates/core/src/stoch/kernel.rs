@@ -21,17 +21,25 @@ impl FiniteKernel {
     /// # Errors
     /// No rows or no columns, an entry that is negative or not finite, a row whose sum is further than
     /// [`Distribution::TOLERANCE`] from 1.
-    pub fn new(mut rows: RowMatrix<f64>) -> Result<Self, StochError> {
+    pub fn new(rows: RowMatrix<f64>) -> Result<Self, StochError> {
+        Self::within(rows, Distribution::TOLERANCE)
+    }
+
+    /// The same with a tolerance of one's own, for rows that were stored with fewer digits.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn within(mut rows: RowMatrix<f64>, tolerance: f64) -> Result<Self, StochError> {
         nonempty(rows.nrows(), rows.ncols())?;
         proper(&rows)?;
         for row in 0..rows.nrows() {
             let law = rows.row_mut(row);
             let total = sum(law.iter().copied());
-            if (total - 1.0).abs() > Distribution::TOLERANCE {
+            if (total - 1.0).abs() > tolerance {
                 return Err(StochError::Row {
                     row,
                     total,
-                    tolerance: Distribution::TOLERANCE,
+                    tolerance,
                 });
             }
             scale(law);

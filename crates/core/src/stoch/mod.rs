@@ -73,7 +73,9 @@ pub enum StochError {
         column: usize,
         value: f64,
     },
-    #[error("row {row} sums to {total}; the rows of a kernel sum to 1 within {tolerance:e}")]
+    #[error(
+        "row {row} sums to {total}; the rows of a kernel (its inputs) sum to 1 within {tolerance:e}"
+    )]
     Row {
         row: usize,
         total: f64,

@@ -1,7 +1,7 @@
 //! Heads and how they are fitted.
 
 use lawvere_core::linalg::{matmul, matmul_add};
-use lawvere_core::vector::{exp_shifted, maximum};
+use lawvere_core::vector::{exp_shifted, maximum, vectorised};
 use lawvere_core::{RowMatrix, sum};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -13,8 +13,9 @@ use crate::InformationError;
 
 /// Shares of the learning rate that are tried.
 const RATES: [f64; 2] = [1.0, 0.2];
-/// Passes over the positions in which the rate falls to 0 once.
+/// Passes over the positions in which the rate falls to 0 once, if they make as many steps as that takes.
 const CYCLE: usize = 4;
+const CYCLE_STEPS: usize = 300;
 /// A fit ends with a cycle that lowers the validation loss by less than this, nats.
 const TOLERANCE: f64 = 0.002;
 
@@ -85,6 +86,8 @@ impl Data<'_> {
             sum(losses.iter().copied()) / losses.len() as f64
         };
         let mut rng = StdRng::seed_from_u64(self.options.seed);
+        let steps = fitted.len().div_ceil(self.options.batch).max(1);
+        let passes = CYCLE.max(CYCLE_STEPS.div_ceil(steps));
         let first_loss = mean_loss(&start);
         let mut fit = Fit {
             loss: first_loss,
@@ -97,8 +100,9 @@ impl Data<'_> {
             let (before, mut least) = (fit.loss, f64::INFINITY);
             let mut fitting = Fitting::new(from.clone());
             let left = self.options.epochs.saturating_sub(fit.epochs);
-            for _ in 0..CYCLE.min(left) {
-                self.epoch(&mut fitting, inputs, states, fitted, share, &mut rng);
+            for _ in 0..passes.min(left) {
+                let pace = (share, passes * steps);
+                self.epoch(&mut fitting, inputs, states, fitted, pace, &mut rng);
                 fit.epochs += 1;
                 let loss = mean_loss(&fitting.head);
                 least = least.min(loss);
@@ -125,7 +129,7 @@ impl Data<'_> {
             ));
         }
         let share = if gained > 0.0 { second } else { first };
-        while fit.epochs + CYCLE <= self.options.epochs {
+        while fit.epochs + passes <= self.options.epochs {
             let from = fit.head.clone();
             if cycle(&mut fit, &from, share).0 < TOLERANCE {
                 fit.converged = true;
@@ -135,24 +139,23 @@ impl Data<'_> {
         Ok(fit)
     }
 
-    /// One pass over the positions; the rate falls to 0 along a half period of the cosine over a cycle.
+    /// One pass over the positions; the rate falls to 0 along a half period of the cosine over the `steps` of a cycle.
     fn epoch(
         &self,
         fitting: &mut Fitting,
         inputs: &Inputs,
         states: Option<&RowMatrix<f32>>,
         fitted: &[Example],
-        share: f64,
+        (share, steps): (f64, usize),
         rng: &mut StdRng,
     ) {
         let options = self.options;
         let mut order: Vec<usize> = (0..fitted.len()).collect();
         order.shuffle(rng);
         let highest = share * options.learning_rate / self.outputs.ncols() as f64;
-        let steps = (CYCLE * fitted.len().div_ceil(options.batch)) as f64;
         for batch in order.chunks(options.batch) {
             let batch: Vec<Example> = batch.iter().map(|&i| fitted[i]).collect();
-            let way = f64::from(fitting.step) / steps;
+            let way = f64::from(fitting.step) / steps as f64;
             let rate = 0.5 * highest * (1.0 + (std::f64::consts::PI * way).cos());
             fitting.step(self, inputs, states, &batch, rate);
         }
@@ -177,9 +180,15 @@ impl Data<'_> {
                 .par_chunks_mut(width)
                 .zip(part)
                 .map(|(row, example)| {
-                    let largest = maximum(row);
-                    let own = f64::from(row[example.outcome as usize] - largest);
-                    f64::from(exp_shifted(row, largest)).ln() - own
+                    let own = row[example.outcome as usize];
+                    let (largest, total) = vectorised(
+                        #[inline(always)]
+                        || {
+                            let largest = maximum(row);
+                            (largest, exp_shifted(row, largest))
+                        },
+                    );
+                    f64::from(total).ln() - f64::from(own - largest)
                 })
                 .collect();
             losses.extend(found);
@@ -229,9 +238,14 @@ impl Fitting {
             .par_chunks_mut(width)
             .zip(batch)
             .for_each(|(row, example)| {
-                let largest = maximum(row);
-                let factor = scale / exp_shifted(row, largest);
-                row.iter_mut().for_each(|q| *q *= factor);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let largest = maximum(row);
+                        let factor = scale / exp_shifted(row, largest);
+                        row.iter_mut().for_each(|q| *q *= factor);
+                    },
+                );
                 row[example.outcome as usize] -= scale;
             });
         let mut hidden = RowMatrix::<f32>::zeros(batch.len(), data.outputs.ncols());
@@ -276,10 +290,16 @@ fn adam(
         .zip(first.par_chunks_mut(PART))
         .zip(second.par_chunks_mut(PART))
         .for_each(|(((values, gradient), first), second)| {
-            for (((x, &g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {
-                *m = BETA.0 * *m + (1.0 - BETA.0) * g;
-                *v = BETA.1 * *v + (1.0 - BETA.1) * g * g;
-                *x -= rate * *m / (v.sqrt() + 1e-8);
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    let moments = first.iter_mut().zip(second);
+                    for ((x, &g), (m, v)) in values.iter_mut().zip(gradient).zip(moments) {
+                        *m = BETA.0 * *m + (1.0 - BETA.0) * g;
+                        *v = BETA.1 * *v + (1.0 - BETA.1) * g * g;
+                        *x -= rate * *m / (v.sqrt() + 1e-8);
+                    }
+                },
+            );
         });
 }

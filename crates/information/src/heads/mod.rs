@@ -25,8 +25,9 @@ pub struct HeadOptions {
     /// tried too, which overfits less where little can be learned. (A step of Adam moves a logit by about the
     /// rate times the dimension, whatever the model.)
     pub learning_rate: f64,
-    /// Passes over the positions at most. The rate falls to 0 in every four of them; fitting ends with four
-    /// that lower the validation loss by less than 0.002 nats, and the best head of any pass is kept.
+    /// Passes over the positions at most. The rate falls to 0 in every four of them, or in as many as make 300
+    /// steps; fitting ends when that lowers the validation loss by less than 0.002 nats, and the best head of
+    /// any pass is kept.
     pub epochs: usize,
     /// The share of documents whose loss says which head is best.
     pub validation: f64,
@@ -42,7 +43,7 @@ impl Default for HeadOptions {
             outcomes: 2048,
             batch: 256,
             learning_rate: 0.5,
-            epochs: 40,
+            epochs: 120,
             validation: 0.1,
             test: 0.25,
             seed: 0,

@@ -1,7 +1,6 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lawvere_core::stoch::{Distribution, Divergence, FiniteKernel};
-use lawvere_core::{RowMatrix, sum};
 use serde::Serialize;
 
 use crate::RunError;
@@ -49,8 +48,8 @@ pub fn kernel_entropies(
         }
     };
     let file = MatrixFile::read(kernel)?;
-    let matrix = normalised(file.matrix.into_dense(kernel)?, file.precision, kernel)?;
-    let k = FiniteKernel::new(matrix).map_err(bad(kernel))?;
+    let matrix = file.matrix.into_dense(kernel)?;
+    let k = FiniteKernel::within(matrix, tolerance(file.precision)).map_err(bad(kernel))?;
     let mut paths = vec![kernel];
     let state = match state {
         None => {
@@ -70,9 +69,7 @@ pub fn kernel_entropies(
                     ),
                 });
             }
-            let row = RowMatrix::from_vec(values, 1, k.inputs())?;
-            let row = normalised(row, precision, path)?;
-            Distribution::new(row.into_data()).map_err(bad(path))?
+            Distribution::within(values, tolerance(precision)).map_err(bad(path))?
         }
     };
     let entropies = k
@@ -90,38 +87,9 @@ pub fn kernel_entropies(
     })
 }
 
-/// Rows stored in f32 whose sums are 1 to f32's precision, made exactly so; others stay as they are.
-fn normalised(
-    mut matrix: RowMatrix<f64>,
-    precision: Precision,
-    path: &Path,
-) -> Result<RowMatrix<f64>, RunError> {
-    let tolerance = match precision {
+fn tolerance(precision: Precision) -> f64 {
+    match precision {
         Precision::Single => TOLERANCE.0,
         Precision::Double => TOLERANCE.1,
-    };
-    for row in 0..matrix.nrows() {
-        let values = matrix.row_mut(row);
-        let negative = values.iter().position(|v| !(v.is_finite() && *v >= 0.0));
-        if let Some(column) = negative {
-            return Err(RunError::Input {
-                path: PathBuf::from(path),
-                what: format!(
-                    "row {row}, column {column} is {}; probabilities are finite and not negative",
-                    values[column]
-                ),
-            });
-        }
-        let total = sum(values.iter().copied());
-        if (total - 1.0).abs() > tolerance {
-            return Err(RunError::Input {
-                path: PathBuf::from(path),
-                what: format!(
-                    "row {row} sums to {total}; it must sum to 1 within {tolerance:e} (rows are inputs, columns outcomes)"
-                ),
-            });
-        }
-        values.iter_mut().for_each(|v| *v /= total);
     }
-    Ok(matrix)
 }

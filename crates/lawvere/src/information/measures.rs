@@ -238,6 +238,9 @@ pub fn fisher(
             }
             error => Err(error),
         };
+        for layer in &options.layers {
+            lens::check_layer(o, *layer)?;
+        }
         let start = Instant::now();
         let mean = match lens::fisher_rao(o, options.directions) {
             Ok(mean) => Some(mean),
