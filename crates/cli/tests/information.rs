@@ -359,27 +359,36 @@ fn on_the_built_in_language_heads_gain_no_more_than_there_is_and_drafts_go_as_fo
         "--prefix-tokens",
         "6,20",
     ];
-    let printed = [
-        &["information"],
-        &draft[..],
-        &source,
-        &["--json", "--quiet"],
-    ]
-    .concat();
-    let found: Value = serde_json::from_str(&succeed(at, &printed)).unwrap();
-    let decoding = &found["decoding"];
-    assert!(number(&decoding["deviations"]).abs() <= 2.5, "{decoding}");
-    let tokens = number(&decoding["tokens_per_pass"]);
-    assert!(tokens > 1.2 && tokens < 3.0, "{decoding}");
-    for prefixes in ["model_prefixes", "corpus_prefixes"] {
-        let report = &found[prefixes];
-        assert!(number(&report["deviations"]).abs() <= 2.0, "{report}");
-        let accepted = number(&report["measured"]);
-        assert!(accepted > 0.3 && accepted < 2.0, "{report}");
-        let values = |name: &str| report[name].as_array().unwrap().clone();
-        for (bound, overlap) in values("pinsker").iter().zip(values("overlaps")) {
-            assert!(number(bound) <= number(&overlap));
+    // One run of chance alone may be beyond two standard errors: three have to agree together.
+    let mut deviations = [0.0; 3];
+    for seed in ["0", "1", "2"] {
+        let printed = [
+            &["information"],
+            &draft[..],
+            &source,
+            &["--json", "--quiet", "--seed", seed],
+        ]
+        .concat();
+        let found: Value = serde_json::from_str(&succeed(at, &printed)).unwrap();
+        let tokens = number(&found["decoding"]["tokens_per_pass"]);
+        assert!(tokens > 1.2 && tokens < 3.0, "{found}");
+        deviations[2] += number(&found["decoding"]["deviations"]);
+        for (prefixes, sum) in ["model_prefixes", "corpus_prefixes"]
+            .into_iter()
+            .zip(&mut deviations)
+        {
+            let report = &found[prefixes];
+            *sum += number(&report["deviations"]);
+            let accepted = number(&report["measured"]);
+            assert!(accepted > 0.3 && accepted < 2.0, "{report}");
+            let values = |name: &str| report[name].as_array().unwrap().clone();
+            for (bound, overlap) in values("pinsker").iter().zip(values("overlaps")) {
+                assert!(number(bound) <= number(&overlap));
+            }
         }
+    }
+    for sum in deviations {
+        assert!((sum / 3f64.sqrt()).abs() <= 2.0, "{deviations:?}");
     }
 }
 

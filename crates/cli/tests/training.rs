@@ -273,6 +273,32 @@ fn killed_and_taken_up_again(training: &[&'static str], files: &[&str]) {
 }
 
 #[test]
+fn a_run_stopped_before_its_first_state_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let args = [
+        "train",
+        "--width",
+        "16",
+        "--stories",
+        "50",
+        "--steps",
+        "3",
+        "--out",
+        "model",
+    ];
+    std::fs::create_dir_all(at.join("model.partial/checkpoints/step-0")).unwrap();
+    std::fs::write(at.join("model.partial/measures.jsonl"), "{}").unwrap();
+    succeed(at, &args);
+    assert!(!at.join("model/measures.jsonl").exists());
+    // The same names in a folder of a result are nobody's.
+    std::fs::create_dir(at.join("other")).unwrap();
+    std::fs::write(at.join("other/measures.jsonl"), "{}").unwrap();
+    let other = [&args[..8], &["other"]].concat();
+    fail(at, &other, 2, &["other", "measures.jsonl"], &[]);
+}
+
+#[test]
 fn every_network_learns_from_a_corpus_and_can_be_observed() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

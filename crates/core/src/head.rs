@@ -238,13 +238,71 @@ impl<'a> HeadRef<'a> {
         })
     }
 
-    /// Hands the next-token laws of all `states` (rows x d) to `visit`, stretch of the vocabulary after
-    /// stretch: the stretch's tokens, and their probabilities, rows x tokens, which `visit` may change.
+    /// Hands the logits of all `states` (rows x d) to `visit`, stretch of the vocabulary after stretch: the
+    /// stretch's tokens, and their logits, rows x tokens, which `visit` may change.
     ///
-    /// For what adds up over tokens, where [`for_each_log_prob_block`](Self::for_each_log_prob_block) is for
-    /// what needs one whole law at a time. Cost: two products of rows x d x vocabulary, the first for the
-    /// softmax's denominators, and two exponentials an entry; memory: rows x 2304 numbers, and where
-    /// [`packed`](Self::packed) is `None` a copy of the weight.
+    /// For what adds up over tokens, where [`for_each_logit_block`](Self::for_each_logit_block) is for what needs
+    /// one whole law at a time. Cost: one product of rows x d x vocabulary; memory: rows x 2304 numbers, and
+    /// where [`packed`](Self::packed) is `None` a copy of the weight.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; whatever `visit` returns.
+    pub fn for_each_logit_stretch<E: From<ShapeError>>(
+        &self,
+        states: &RowMatrix<f32>,
+        mut visit: impl FnMut(Range<usize>, &mut RowMatrix<f32>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.check(states)?;
+        self.with_packed(|packed| {
+            let mut rows = PackedRows::new();
+            rows.copy(states.nrows(), states.ncols(), states.data());
+            let mut logits = RowMatrix::zeros(0, 0);
+            for panels in packed.groups(TOKENS_AT_ONCE) {
+                let tokens = packed.columns(&panels);
+                if logits.ncols() != tokens.len() {
+                    logits = RowMatrix::zeros(states.nrows(), tokens.len());
+                }
+                packed.multiply_columns(&rows, panels, logits.data_mut());
+                if self.bias.is_some() || self.soft_cap.is_some() {
+                    logits
+                        .data_mut()
+                        .par_chunks_mut(tokens.len().max(1))
+                        .for_each(|row| self.finish(row, tokens.clone()));
+                }
+                visit(tokens, &mut logits)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Every row's largest logit and the sum of `exp(logit - largest)`: the softmax's denominators.
+    ///
+    /// Cost: one product of rows x d x vocabulary and an exponential an entry; memory as
+    /// [`log_probs_of`](Self::log_probs_of).
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn softmax_totals(&self, states: &RowMatrix<f32>) -> Result<Vec<(f32, f64)>, ShapeError> {
+        self.check(states)?;
+        let mut totals = Vec::with_capacity(states.nrows());
+        self.with_packed(|packed| {
+            let mut rows = PackedRows::new();
+            for first in (0..states.nrows()).step_by(BLOCK_ROWS) {
+                let count = BLOCK_ROWS.min(states.nrows() - first);
+                let here = states.row_range(first..first + count);
+                rows.copy(count, self.dim(), here);
+                let stretches = self.stretches(packed, &rows, &vec![&[][..]; count], &[]);
+                totals.extend((0..count).map(|row| total_of(&stretches, row)));
+            }
+        });
+        Ok(totals)
+    }
+
+    /// Hands the next-token laws of all `states` (rows x d) to `visit`, as
+    /// [`for_each_logit_stretch`](Self::for_each_logit_stretch) does logits.
+    ///
+    /// Cost: two products of rows x d x vocabulary, the first for the softmax's denominators, and two
+    /// exponentials an entry; memory as there.
     ///
     /// # Errors
     /// Shapes that do not fit; whatever `visit` returns.
@@ -253,30 +311,20 @@ impl<'a> HeadRef<'a> {
         states: &RowMatrix<f32>,
         mut visit: impl FnMut(Range<usize>, &mut RowMatrix<f32>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.check(states)?;
         self.with_packed(|packed| {
-            let mut rows = PackedRows::new();
-            let mut totals = Vec::with_capacity(states.nrows());
-            for first in (0..states.nrows()).step_by(BLOCK_ROWS) {
-                let count = BLOCK_ROWS.min(states.nrows() - first);
-                rows.copy(count, self.dim(), states.row_range(first..first + count));
-                let stretches = self.stretches(packed, &rows, &vec![&[][..]; count], &[]);
-                totals.extend((0..count).map(|row| total_of(&stretches, row)));
-            }
-            rows.copy(states.nrows(), self.dim(), states.data());
-            let mut probs = RowMatrix::zeros(0, 0);
-            for panels in packed.groups(TOKENS_AT_ONCE) {
-                let tokens = packed.columns(&panels);
-                if probs.ncols() != tokens.len() {
-                    probs = RowMatrix::zeros(states.nrows(), tokens.len());
-                }
-                packed.multiply_columns(&rows, panels, probs.data_mut());
+            let head = HeadRef {
+                weight: self.weight,
+                bias: self.bias,
+                soft_cap: self.soft_cap,
+                packed: Some(packed),
+            };
+            let totals = head.softmax_totals(states)?;
+            head.for_each_logit_stretch(states, |tokens, probs| {
                 probs
                     .data_mut()
                     .par_chunks_mut(tokens.len().max(1))
                     .zip(&totals)
                     .for_each(|(row, &(largest, total))| {
-                        self.finish(row, tokens.clone());
                         let scale = (1.0 / total) as f32;
                         vectorised(
                             #[inline(always)]
@@ -286,9 +334,8 @@ impl<'a> HeadRef<'a> {
                             },
                         );
                     });
-                visit(tokens, &mut probs)?;
-            }
-            Ok(())
+                visit(tokens, probs)
+            })
         })
     }
 
@@ -417,7 +464,9 @@ impl Stretch {
 fn total_of(stretches: &[Stretch], row: usize) -> (f32, f64) {
     let parts = || stretches.iter().map(|s| s.rows[row]);
     let largest = parts().fold(f32::NEG_INFINITY, |m, (l, _)| m.max(l));
-    let total = parts().map(|(l, total)| total * f64::from(l - largest).exp());
+    // A stretch in which no token is possible adds nothing.
+    let possible = parts().filter(|(l, _)| *l > f32::NEG_INFINITY);
+    let total = possible.map(|(l, total)| total * f64::from(l - largest).exp());
     (largest, total.sum())
 }
 
@@ -495,13 +544,19 @@ mod tests {
     fn stretches_of_the_vocabulary_make_up_whole_laws() {
         let weight = RowMatrix::from_fn(5000, 3, |i, j| ((i * 7 + j * 5) % 13) as f32 - 6.0);
         let (_, states, _) = example();
-        let bias: Vec<f32> = (0..5000).map(|i| (i % 17) as f32 / 10.0).collect();
+        // A stretch of 768 tokens that are all impossible is among them.
+        let bias: Vec<f32> = (0..5000)
+            .map(|i| match i {
+                1500..3100 => f32::NEG_INFINITY,
+                _ => (i % 17) as f32 / 10.0,
+            })
+            .collect();
         let packed = PackedMatrix::new(weight.view());
         for packed in [None, Some(&packed)] {
             let head = HeadRef {
                 weight: weight.view(),
                 bias: Some(&bias),
-                soft_cap: Some(5.0),
+                soft_cap: None,
                 packed,
             };
             let mut laws = RowMatrix::zeros(600, 5000);

@@ -51,8 +51,8 @@ pub struct DistanceBounds {
 /// so that the distortion is at most `2 (CE - H)`. With more than `sample` contexts, the distortion is
 /// that of so many drawn by their weights.
 ///
-/// Cost: one pass through the head and `sample^2 / 2` times the vocabulary; memory `sample` laws in f32
-/// and once in f64.
+/// Cost: one pass through the head and `sample^2 / 2` times the vocabulary; memory some times `sample^2`
+/// numbers in f64, and `sample` x 2304 of them.
 ///
 /// *Source:* arXiv 2507.19247; Tsybakov, *Introduction to nonparametric estimation* (2009), section 2.4.
 ///

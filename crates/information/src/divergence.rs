@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use lawvere_core::linalg::matmul;
 use lawvere_core::stoch::{Distribution, Divergence};
@@ -33,9 +32,9 @@ pub struct SetDivergence {
     pub divergence: String,
     /// Between the model's mean laws over a and over b.
     pub model: f64,
-    /// Its standard error: bootstrap over the rows of either set, or over the documents of positions. Infinite
-    /// where a replicate is.
-    pub model_error: f64,
+    /// Its standard error: bootstrap over the rows of contexts, or over the documents of positions (those with
+    /// rows in both sets drawn for both). Infinite where a replicate is; `None` if a set has fewer than two.
+    pub model_error: Option<f64>,
     /// The mean between two sets of as many rows (or documents) drawn from both together, at random: what
     /// chance alone gives.
     pub by_chance: f64,
@@ -94,7 +93,9 @@ pub fn representation_divergence(
     let states = RowMatrix::from_fn(rows.len(), readout.states.ncols(), |i, k| {
         readout.states.get(rows[i], k)
     });
-    let weights = mixtures(observation, &rows, a.len(), seed);
+    let units = Units::of(observation, &rows, a.len());
+    let enough = units.enough();
+    let weights = mixtures(observation, &rows, a.len(), &units, seed);
     let vocab = readout.head.vocab_size();
     let mut laws = RowMatrix::<f64>::zeros(weights.nrows(), vocab);
     readout
@@ -134,7 +135,7 @@ pub fn representation_divergence(
         found.push(SetDivergence {
             divergence: divergence.to_string(),
             model: between(0)?,
-            model_error: many(1)?.1,
+            model_error: enough.then_some(many(1)?.1),
             by_chance,
             by_chance_deviation,
             data: divergence.between(&data[0], &data[1])?,
@@ -170,31 +171,29 @@ fn checked(
 
 /// Pairs of mixtures over `rows`, of which the first `split` are a's: a and b themselves, resampled rows of
 /// both, random splits of all rows.
-fn mixtures(observation: &Observation, rows: &[usize], split: usize, seed: u64) -> RowMatrix<f64> {
+fn mixtures(
+    observation: &Observation,
+    rows: &[usize],
+    split: usize,
+    units: &Units,
+    seed: u64,
+) -> RowMatrix<f64> {
     let n = rows.len();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut times: Vec<Vec<f64>> = Vec::with_capacity(2 + 4 * REPLICATES);
     let whole = |a: bool| (0..n).map(|i| f64::from((i < split) == a)).collect();
     times.extend([whole(true), whole(false)]);
-    // What is drawn: rows one by one, or all of a document's.
-    let units = [0..split, split..n].map(|set| together(observation, rows, set));
     for _ in 0..REPLICATES {
-        for units in &units {
-            let mut drawn = vec![0.0; n];
-            for _ in 0..units.len() {
-                let unit = &units[rng.random_range(0..units.len())];
-                unit.iter().for_each(|&i| drawn[i] += 1.0);
-            }
-            times.push(drawn);
+        let drawn = units.resampled(n, &mut rng);
+        for set in [0..split, split..n] {
+            let inside = |(i, x): (usize, &f64)| if set.contains(&i) { *x } else { 0.0 };
+            times.push(drawn.iter().enumerate().map(inside).collect());
         }
     }
-    let mut both = units.concat();
     for _ in 0..REPLICATES {
-        both.shuffle(&mut rng);
-        for part in [&both[..units[0].len()], &both[units[0].len()..]] {
-            let mut taken = vec![0.0; n];
-            part.iter().flatten().for_each(|&i| taken[i] = 1.0);
-            times.push(taken);
+        let in_a = units.dealt(n, &mut rng);
+        for a in [true, false] {
+            times.push(in_a.iter().map(|&x| f64::from(x == a)).collect());
         }
     }
     let mut mixtures = RowMatrix::from_fn(times.len(), n, |m, i| {
@@ -208,17 +207,69 @@ fn mixtures(observation: &Observation, rows: &[usize], split: usize, seed: u64) 
     mixtures
 }
 
-/// Places of `rows` that are drawn together: of contexts every one alone, of positions those of a document.
-fn together(observation: &Observation, rows: &[usize], set: Range<usize>) -> Vec<Vec<usize>> {
-    let Rows::Positions(positions) = &observation.contexts else {
-        return set.map(|i| vec![i]).collect();
-    };
-    let mut documents: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    for i in set {
-        let document = positions.document[rows[i]];
-        documents.entry(document).or_default().push(i);
+/// What is drawn as one: rows of contexts one by one, all rows of a document of positions. Every unit has the
+/// places of its rows in a, and in b.
+struct Units {
+    /// Units with rows in a alone, in b alone, in both.
+    strata: [Vec<[Vec<usize>; 2]>; 3],
+}
+
+impl Units {
+    fn of(observation: &Observation, rows: &[usize], split: usize) -> Self {
+        let mut units: BTreeMap<usize, [Vec<usize>; 2]> = BTreeMap::new();
+        for (i, &row) in rows.iter().enumerate() {
+            let unit = match &observation.contexts {
+                Rows::Positions(positions) => positions.document[row] as usize,
+                Rows::Contexts { .. } => row,
+            };
+            units.entry(unit).or_default()[usize::from(i >= split)].push(i);
+        }
+        let mut strata = [const { Vec::new() }; 3];
+        for unit in units.into_values() {
+            let stratum = match (unit[0].is_empty(), unit[1].is_empty()) {
+                (false, true) => 0,
+                (true, _) => 1,
+                (false, false) => 2,
+            };
+            strata[stratum].push(unit);
+        }
+        Self { strata }
     }
-    documents.into_values().collect()
+
+    /// Whether resampling can say anything of both sets.
+    fn enough(&self) -> bool {
+        let [a, b, both] = &self.strata;
+        a.len() + both.len() >= 2 && b.len() + both.len() >= 2
+    }
+
+    /// How often every place is drawn when units are, with replacement; those of both sets together.
+    fn resampled(&self, places: usize, rng: &mut StdRng) -> Vec<f64> {
+        let mut drawn = vec![0.0; places];
+        for units in &self.strata {
+            for _ in 0..units.len() {
+                let unit = &units[rng.random_range(0..units.len())];
+                unit.iter().flatten().for_each(|&i| drawn[i] += 1.0);
+            }
+        }
+        drawn
+    }
+
+    /// Whether every place is in the first of two sets dealt at random: units of one set change hands, units
+    /// of both may exchange their parts.
+    fn dealt(&self, places: usize, rng: &mut StdRng) -> Vec<bool> {
+        let mut first = vec![false; places];
+        let [a, b, both] = &self.strata;
+        let mut alone: Vec<&[Vec<usize>; 2]> = a.iter().chain(b).collect();
+        alone.shuffle(rng);
+        for unit in &alone[..a.len()] {
+            unit.iter().flatten().for_each(|&i| first[i] = true);
+        }
+        for unit in both {
+            let part = usize::from(rng.random::<bool>());
+            unit[part].iter().for_each(|&i| first[i] = true);
+        }
+        first
+    }
 }
 
 fn data_laws(

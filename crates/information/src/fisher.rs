@@ -49,10 +49,11 @@ const FEW: usize = 64;
 /// `e_j = E_{q_j} u`, U centred first on its mean under a few of the laws (the metric does not see a shift of
 /// U, and the nearer the shift is to the mean, the less cancels). Never a vocabulary x vocabulary matrix.
 /// Cost: three products of rows x vocabulary x d, half of one of vocabulary x d x d in f64; memory: 4096 rows x
-/// 2304 laws twice, and the head in f32 once more.
+/// 2304 laws twice, and the head in f32 twice more.
 ///
-/// A direction's tokens are those whose mean probability changes most to first order,
-/// `p_bar_w <u_w, v>`; the sign of v is chosen so that the largest change is a rise.
+/// A direction's tokens are those that a step along it changes most if every context had the mean law:
+/// `p_bar_w <u_w - u_bar, v>`, u_bar the mean of U under it; the sign of v is chosen so that the largest change
+/// is a rise. (Contexts with laws of their own change otherwise.)
 ///
 /// *Source:* Amari, *Information Geometry and Its Applications* (2016); arXiv 2507.19247.
 ///
@@ -119,9 +120,18 @@ pub fn fisher_rao(
         effective_rank,
         anisotropy,
     } = Shape::of(&eigenvalues);
+    // What is left of the mean row after centring on one near it.
+    let mut mean_row = vec![0.0; d];
+    for (row, &p) in centred.rows().zip(&mean_law) {
+        let sums = mean_row.iter_mut().zip(row);
+        sums.for_each(|(m, &u)| *m += p * f64::from(u));
+    }
     let directions = (0..directions.min(d))
         .take_while(|&k| eigenvalues[k] > 0.0)
-        .map(|k| direction(&centred, &mean_law, eigen.vectors.row(k), eigenvalues[k]))
+        .map(|k| {
+            let vector = eigen.vectors.row(k);
+            direction(&centred, &mean_law, &mean_row, vector, eigenvalues[k])
+        })
         .collect();
     Ok(FisherRao {
         effective_rank,
@@ -192,17 +202,15 @@ impl Shape {
 fn direction(
     centred: &RowMatrix<f32>,
     mean_law: &[f64],
+    mean_row: &[f64],
     vector: &[f64],
     eigenvalue: f64,
 ) -> Direction {
+    let offset: f64 = mean_row.iter().zip(vector).map(|(m, v)| m * v).sum();
     let mut change: Vec<(u32, f64, f64)> = (0..centred.nrows())
         .map(|w| {
-            let logit: f64 = centred
-                .row(w)
-                .iter()
-                .zip(vector)
-                .map(|(&u, v)| f64::from(u) * v)
-                .sum();
+            let products = centred.row(w).iter().zip(vector);
+            let logit = products.map(|(&u, v)| f64::from(u) * v).sum::<f64>() - offset;
             (w as u32, logit, mean_law[w] * logit)
         })
         .collect();

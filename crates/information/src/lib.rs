@@ -16,7 +16,7 @@
 //! let observation = Observation::open("observation".as_ref())?;
 //! let loss = likelihood(&observation, 0)?;
 //! println!("{} = {} + {}", loss.cross_entropy, loss.divergence, loss.entropy);
-//! for entropy in stochasticity(&observation, &[Divergence::KullbackLeibler], None, 0)? {
+//! for entropy in stochasticity(&observation, &[Divergence::KullbackLeibler], None)? {
 //!     println!("{}: the model is {} above the data", entropy.divergence, entropy.gap);
 //! }
 //! for layer in spectral_alignment(&observation, None, 5, 0, &mut |_| {})?.layers {

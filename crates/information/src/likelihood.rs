@@ -140,7 +140,7 @@ pub struct DifferenceErrors {
     pub cross_entropy: f64,
     pub divergence: f64,
     pub entropy: f64,
-    /// Of the entropy with its first-order bias taken away.
+    /// Of the entropy with its first-order bias taken away; by the jackknife over blocks.
     pub entropy_corrected: f64,
 }
 
@@ -168,15 +168,22 @@ pub fn difference_errors(
             exact_ce += weight * row.cross_entropy;
             exact_h += weight * row.data;
         }
-        let corrected = jackknifed(&counts.map(|k, _| replicate.counts[k]), &weights).ok()?;
         let (ce, h) = (ce - exact_ce, h - exact_h);
-        Some(vec![ce, ce - h, h, corrected - exact_h])
+        Some(vec![ce, ce - h, h])
     });
-    Ok(errors.map(|e| DifferenceErrors {
+    let corrected = observation.jackknife_errors(|replicate| {
+        let weights = replicate_weights(observation, &replicate.counts);
+        let rows = weights.iter().zip(&exact.rows);
+        let known = sum(rows.map(|(weight, row)| weight * row.data));
+        let corrected = jackknifed(&counts.map(|k, _| replicate.counts[k]), &weights).ok()?;
+        Some(vec![corrected - known])
+    });
+    let pairs = errors.zip(corrected);
+    Ok(pairs.map(|(e, corrected)| DifferenceErrors {
         cross_entropy: e[0],
         divergence: e[1],
         entropy: e[2],
-        entropy_corrected: e[3],
+        entropy_corrected: corrected[0],
     }))
 }
 

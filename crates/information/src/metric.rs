@@ -359,7 +359,7 @@ fn gauss(f: &dyn Fn(f64) -> f64, stretches: usize) -> f64 {
 /// The lengths between `pairs` pairs of contexts drawn by their weights, at the head's input; fewer where the same
 /// context is drawn too often.
 ///
-/// Cost: some tens of softmaxes a pair.
+/// Cost: some hundreds of softmaxes a pair, more where logits differ by hundreds.
 ///
 /// *Source:* arXiv 2507.19247, information geometry of the head. The bound is Cauchy's inequality for the
 /// squared speed, whose integral along a line of natural parameters is the symmetrised divergence.

@@ -1,7 +1,7 @@
 //! One pass of a layer's states through the head: everything that needs each row's whole law.
 
 use faer::MatRef;
-use lawvere_core::{HeadRef, RowMatrix, ShapeError, SparseRows, ratio_of_sums};
+use lawvere_core::{HeadRef, RowMatrix, ShapeError, SparseRows, sum};
 use lawvere_observe::Observation;
 use rayon::prelude::*;
 
@@ -121,7 +121,8 @@ pub(crate) fn divergence_of(
 pub(crate) struct FromMean {
     /// `KL(q_j || mean law)`: their weighted mean is the information.
     pub mean: Vec<f64>,
-    /// `KL(q_j || mean of the others)`.
+    /// `KL(q_j || mean of the others)`; infinite of a single row. A token that one row alone gives any
+    /// probability counts 36 nats, where it should count as many as the others' f32 laws cannot tell.
     pub others: Vec<f64>,
 }
 
@@ -173,7 +174,11 @@ impl FromMean {
                         without -= q * log_rest;
                     }
                     let from_mean = from_mean - entropy;
-                    (from_mean, from_mean + without + (-w).ln_1p())
+                    let others = match w < 1.0 {
+                        true => from_mean + without + (-w).ln_1p(),
+                        false => f64::INFINITY,
+                    };
+                    (from_mean, others)
                 })
                 .collect();
             found.mean.extend(divergences.iter().map(|d| d.0));
@@ -184,25 +189,25 @@ impl FromMean {
     }
 }
 
-/// The standard error of the mean of a value a row, rows weighed by their occurrences and blocks of documents
-/// taken as independent; `None` where documents are not told apart.
+/// The standard error of the weighted mean of a value a row, a row's weight spread over its occurrences and blocks
+/// of documents taken as independent; `None` where fewer than two are told apart.
 pub(crate) fn block_error(observation: &Observation, values: &[f64]) -> Option<f64> {
     let split = observation.blocks.as_ref()?;
-    if split.blocks() < 2 {
-        return None;
-    }
-    let mut blocks = vec![(0.0, 0usize); split.blocks()];
+    let mean = weighted_mean(values, &observation.weights);
+    let mut blocks = vec![None; split.blocks()];
     for (row, value) in values.iter().enumerate() {
+        let occurrences = observation.counts.row(row).1.iter().sum::<u64>() as f64;
+        let off = observation.weights[row] / occurrences * (value - mean);
         for entry in observation.counts.range(row) {
             for part in split.indptr[entry] as usize..split.indptr[entry + 1] as usize {
-                let block = &mut blocks[split.blocks[part] as usize];
-                let count = split.counts[part];
-                block.0 += f64::from(count) * value;
-                block.1 += count as usize;
+                let block = blocks[split.blocks[part] as usize].get_or_insert(0.0);
+                *block += f64::from(split.counts[part]) * off;
             }
         }
     }
-    Some(ratio_of_sums(blocks.into_iter().filter(|b| b.1 > 0)).1)
+    let n = blocks.iter().flatten().count() as f64;
+    let squares = sum(blocks.iter().flatten().map(|x| x * x));
+    (n >= 2.0).then(|| (n / (n - 1.0) * squares).sqrt())
 }
 
 /// `law += sum_i weights[i] probs[i]`, each token's terms in the order of the rows.

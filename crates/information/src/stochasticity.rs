@@ -23,7 +23,7 @@ pub struct Stochasticity {
     pub data_corrected: f64,
     /// `model - data_corrected`: the gap that training should close.
     pub gap: f64,
-    /// Standard errors (bootstrap over document blocks); `None` where documents are not told apart.
+    /// Standard errors (jackknife over document blocks); `None` where documents are not told apart.
     pub model_error: Option<f64>,
     /// See `model_error`; of `data_corrected`.
     pub data_error: Option<f64>,
@@ -45,8 +45,8 @@ pub const STOCHASTICITY: [Divergence; 7] = [
 /// Mean categorical entropies `H_D(k)(x) = D(copy k || (k x k) copy)` of a layer's laws (the last one's
 /// without a number) and of the data, weighted as the contexts are.
 ///
-/// Cost: one pass through the head, and for every divergence a power or logarithm an entry; the errors take the
-/// jackknife of the data some 200 times.
+/// Cost: one pass through the head, and for every divergence a power or logarithm an entry; the errors take
+/// all of the data's once a block of documents.
 ///
 /// *Source:* Perrone, *Markov categories and entropy* (2023); arXiv 2507.19247, the stochasticity of the
 /// head; jackknife: Zahl, *Jackknifing an index of diversity* (1977).
@@ -58,7 +58,6 @@ pub fn stochasticity(
     observation: &Observation,
     divergences: &[Divergence],
     layer: Option<usize>,
-    seed: u64,
 ) -> Result<Vec<Stochasticity>, InformationError> {
     need_contexts(observation, "the stochasticity of the head")?;
     check(divergences)?;
@@ -100,7 +99,7 @@ pub fn stochasticity(
             .collect::<Result<_, _>>()?,
     };
     let weights = &observation.weights;
-    let errors = observation.standard_errors(seed, |replicate| {
+    let errors = observation.jackknife_errors(|replicate| {
         let counts = observation.counts.map(|k, _| replicate.counts[k]);
         let laws = frequencies(&counts);
         let weights = replicate_weights(observation, &replicate.counts);

@@ -134,8 +134,8 @@ impl Joint {
 }
 
 /// Up to `count` rows for [`surplus_bounds`], in random order: of contexts drawn independently by their weights;
-/// of positions drawn alike, but none from a document of which there is one already, so that they are
-/// independent. Fewer where there are fewer documents.
+/// of positions at random, but at most one of a document, so that none depend on one another (long documents are
+/// the likelier for it while there are more documents than rows). Fewer where there are fewer documents.
 pub fn independent_rows(observation: &Observation, count: usize, seed: u64) -> Vec<usize> {
     let Rows::Positions(positions) = &observation.contexts else {
         return drawn(&observation.weights, count, seed);
@@ -397,4 +397,76 @@ impl Jackknife {
 /// `log(1 + e^x)`, for any x.
 fn log_of_one_and(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::RngExt;
+
+    /// Log-probabilities of single tokens after contexts: `tokens[i][j]` of continuation i after context j.
+    fn table(n: usize, peaked: f64) -> Vec<Vec<Vec<f64>>> {
+        let mut rng = StdRng::seed_from_u64(5);
+        (0..n)
+            .map(|i| {
+                (0..n)
+                    .map(|j| {
+                        let off = if i == j { 0.0 } else { peaked };
+                        // One other context has almost all of what others say of the last continuation.
+                        let alone = if i == n - 1 && j == 0 {
+                            peaked - 0.1
+                        } else {
+                            0.0
+                        };
+                        (0..2).map(|_| -rng.random::<f64>() - off + alone).collect()
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_jackknife_in_logarithms_is_that_of_tables_with_one_context_left_out() {
+        for (n, peaked) in [(3, 0.5), (7, 1.0), (7, 30.0), (6, 800.0)] {
+            let tokens = table(n, peaked);
+            let bounds = |tokens: &[Vec<Vec<f64>>]| {
+                surplus_bounds(&[PairScores::new(tokens).unwrap()])
+                    .unwrap()
+                    .blocks
+            };
+            let without = |left_out: usize| {
+                let kept = || (0..n).filter(move |i| *i != left_out);
+                let rows: Vec<Vec<Vec<f64>>> = kept()
+                    .map(|i| kept().map(|j| tokens[i][j].clone()).collect())
+                    .collect();
+                rows
+            };
+            let found = bounds(&tokens);
+            if n < 4 {
+                // Two contexts are too few for bounds of their own.
+                assert!(found[1].lower_error.is_finite());
+                continue;
+            }
+            let left: Vec<Vec<BlockBounds>> = (0..n).map(|j| bounds(&without(j))).collect();
+            for k in 0..2 {
+                for (error, of) in [
+                    (
+                        found[k].lower_error,
+                        (|b: &BlockBounds| b.lower) as fn(&BlockBounds) -> f64,
+                    ),
+                    (found[k].upper_error, |b| b.upper),
+                    (found[k].surplus_upper_error, |b| b.surplus_upper),
+                ] {
+                    let values: Vec<f64> = left.iter().map(|b| of(&b[k])).collect();
+                    let mean = sum(values.iter().copied()) / n as f64;
+                    let squares = sum(values.iter().map(|v| (v - mean).powi(2)));
+                    let expected = ((n - 1) as f64 / n as f64 * squares).sqrt();
+                    assert!(
+                        (error - expected).abs() < 1e-9 * expected.max(1.0),
+                        "{n} {peaked} {k}: {error} {expected}"
+                    );
+                }
+            }
+        }
+    }
 }

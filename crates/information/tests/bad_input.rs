@@ -51,7 +51,7 @@ const KL: [Divergence; 1] = [Divergence::KullbackLeibler];
 #[test]
 fn measures_of_the_datas_law_refuse_positions() {
     let positions = positions();
-    says(stochasticity(&positions, &KL, None, 0), &["kind contexts"]);
+    says(stochasticity(&positions, &KL, None), &["kind contexts"]);
     says(predictive_distances(&positions, 10, 0), &["kind contexts"]);
     let options = SimilarityOptions::default();
     says(
@@ -152,14 +152,11 @@ fn divergences_that_tell_nothing_of_a_softmax_head_are_refused() {
     ] {
         let divergence: Divergence = name.parse().unwrap();
         says(
-            stochasticity(&observation(), &[divergence], None, 0),
+            stochasticity(&observation(), &[divergence], None),
             &[name, words],
         );
     }
-    says(
-        stochasticity(&observation(), &[], None, 0),
-        &["none is given"],
-    );
+    says(stochasticity(&observation(), &[], None), &["none is given"]);
     says(
         "bregman".parse::<Divergence>(),
         &["bregman", "reverse-kl", "hellinger"],
@@ -212,7 +209,7 @@ fn layers_that_cannot_be_read_out_and_samples_of_nothing_are_refused() {
     let mut corpus = observation();
     corpus.states = None;
     says(layer_metric(&corpus, None, 5, 0), &["needs a model"]);
-    says(stochasticity(&corpus, &KL, None, 0), &["needs a model"]);
+    says(stochasticity(&corpus, &KL, None), &["needs a model"]);
 }
 
 #[test]

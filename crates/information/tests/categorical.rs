@@ -54,7 +54,7 @@ fn all_close(values: &[f64], expected: &Value, tolerance: f64) {
 #[test]
 fn categorical_entropies_of_head_and_data_are_those_of_numpy_and_dit() {
     let (observation, expected) = fixture();
-    let found = stochasticity(&observation, &STOCHASTICITY, None, 0).unwrap();
+    let found = stochasticity(&observation, &STOCHASTICITY, None).unwrap();
     let expected = &expected["stochasticity"];
     for entry in &found {
         close(

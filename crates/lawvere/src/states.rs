@@ -107,8 +107,7 @@ impl StatesMaterial<'_> {
             Some(language) => Some(truth::contexts(language, self.contexts)?),
             None => None,
         };
-        let stochasticity =
-            |o: &Observation| lens::stochasticity(o, &lens::STOCHASTICITY, None, seed);
+        let stochasticity = |o: &Observation| lens::stochasticity(o, &lens::STOCHASTICITY, None);
         // Where the laws are known, counts of them are not what contexts are compared by.
         let judged = exact.as_ref().unwrap_or(self.contexts);
         let similar = |whose| {
@@ -201,7 +200,7 @@ impl StatesMaterial<'_> {
                 shuffled: last.shuffled,
                 cka: last.cka,
                 cka_shuffled: last.cka_shuffled,
-                stochasticity: lens::stochasticity(&exact, &divergences, None, self.seed)?,
+                stochasticity: lens::stochasticity(&exact, &divergences, None)?,
                 cross_entropy: lens::cross_entropy(&exact)?,
             });
         }

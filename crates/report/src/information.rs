@@ -608,7 +608,12 @@ fn layers(report: &Report) -> Result<Figure, ReportError> {
             "I(S;W) with W drawn from the layer's own reading through the final norm and head (the logit lens). The lower \
              line is exact for these contexts with their weights and biased low for the population, its leave-one-out \
              partner is biased high. {}",
-            surety(readings.first().and_then(|r| r.information_error))
+            match readings.first().and_then(|r| r.information_error) {
+                Some(_) => {
+                    "± is one standard error to first order, blocks of documents taken as independent."
+                }
+                none => surety(none),
+            }
         ),
         caveat: "Information about W is not information about the corpus's next token: an early layer may predict with \
                  confidence and be wrong, which the cross-entropy shows. The head was trained for the last layer only, so \

@@ -54,7 +54,7 @@ impl StochasticityArgs {
         let chosen = chosen(&self.divergence, &STOCHASTICITY);
         let source = self.source.source()?;
         let mut on_event = |e| screen.show(e);
-        let found = stochasticities(&source, &chosen, self.layer, global.seed, &mut on_event)?;
+        let found = stochasticities(&source, &chosen, self.layer, &mut on_event)?;
         answer(&found, global, start, tables::stochasticity)
     }
 }

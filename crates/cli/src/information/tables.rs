@@ -437,7 +437,7 @@ pub fn divergence(found: &Measured<RepresentationDivergence>) -> String {
         lines.push(format!(
             "{:12} {:>18} {:>20} {:>10.4}",
             d.divergence,
-            plus_minus(d.model, Some(d.model_error)),
+            plus_minus(d.model, d.model_error),
             plus_minus(d.by_chance, Some(d.by_chance_deviation)),
             d.data
         ));

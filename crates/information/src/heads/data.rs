@@ -263,7 +263,7 @@ impl<'a> Data<'a> {
             return Err(InformationError::argument(
                 self.argument,
                 format!(
-                    "{ahead}: too few windows reach a token {ahead} after the next ({} positions in one part of the documents); take a smaller number, longer documents or longer windows",
+                    "{ahead}: too few windows reach a token {ahead} after the next ({} positions in one part of the documents); look less far ahead, or take longer documents or longer windows",
                     few.len()
                 ),
             ));

@@ -87,7 +87,9 @@ impl Data<'_> {
         };
         let mut rng = StdRng::seed_from_u64(self.options.seed);
         let steps = fitted.len().div_ceil(self.options.batch).max(1);
-        let passes = CYCLE.max(CYCLE_STEPS.div_ceil(steps));
+        // Both rates are tried, and there is one more cycle, however few passes are asked for.
+        let most = (self.options.epochs / 3).max(1);
+        let passes = CYCLE.max(CYCLE_STEPS.div_ceil(steps)).min(most);
         let first_loss = mean_loss(&start);
         let mut fit = Fit {
             loss: first_loss,

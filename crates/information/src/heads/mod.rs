@@ -26,7 +26,7 @@ pub struct HeadOptions {
     /// rate times the dimension, whatever the model.)
     pub learning_rate: f64,
     /// Passes over the positions at most. The rate falls to 0 in every four of them, or in as many as make 300
-    /// steps; fitting ends when that lowers the validation loss by less than 0.002 nats, and the best head of
+    /// steps, a third of all at most; fitting ends when that lowers the validation loss by less than 0.002 nats, and the best head of
     /// any pass is kept.
     pub epochs: usize,
     /// The share of documents whose loss says which head is best.

@@ -12,7 +12,7 @@ use crate::InformationError;
 pub enum SimilarityKernel {
     /// `sum sqrt(p q)`.
     Bhattacharyya,
-    /// `exp(-beta H^2)`, H the Hellinger distance.
+    /// `exp(-beta H^2)`, H the Hellinger distance; of a model exact to about beta times 1e-6.
     Hellinger(f64),
     /// `sum p q`.
     ExpectedLikelihood,

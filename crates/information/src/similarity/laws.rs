@@ -1,5 +1,5 @@
 use lawvere_core::linalg::RowGram;
-use lawvere_core::vector::vectorised;
+use lawvere_core::vector::{exp_shifted, maximum, vectorised};
 use lawvere_core::{RowMatrix, ShapeError, SparseRows};
 use rayon::prelude::*;
 
@@ -61,20 +61,21 @@ pub(super) fn overlaps(
         }
         Laws::Model(readout, rows) => {
             let states = chosen(readout, rows);
-            let mut gram = RowGram::new(n);
-            readout
-                .head
-                .for_each_prob_stretch::<ShapeError>(&states, |_, probs| {
-                    if root {
-                        let parts = probs.data_mut().par_chunks_mut(4096);
-                        parts.for_each(|p| p.iter_mut().for_each(|p| *p = p.sqrt()));
-                    }
-                    gram.add(probs)
-                })?;
-            overlap = gram.lower().map(f64::from);
+            overlap = match root {
+                true => root_gram(readout, &states)?,
+                false => {
+                    let mut gram = RowGram::new(n);
+                    readout
+                        .head
+                        .for_each_prob_stretch::<ShapeError>(&states, |_, probs| gram.add(probs))?;
+                    gram
+                }
+            }
+            .lower()
+            .map(f64::from);
         }
     }
-    // Roots of float32 laws have length 1 to rounding.
+    // Of roots every row has a scale of its own, which divides out.
     let length = |i: usize| if root { overlap.get(i, i).sqrt() } else { 1.0 };
     let scales: Vec<(f64, f64)> = (0..n).map(|i| (length(i), weights[i].sqrt())).collect();
     let mut out = RowMatrix::zeros(n, n);
@@ -88,6 +89,67 @@ pub(super) fn overlaps(
             }
         });
     Ok(out)
+}
+
+/// Logits of a row may be above the largest of the first stretch by this much before their sums of exponentials
+/// come near the end of f32.
+const ROOM: f32 = 40.0;
+
+/// The Gram matrix of roots of laws, every row to a scale of its own: the softmax's denominators are not needed, only
+/// a shift near the largest logit. That of the first tokens serves, but where it does not all is looked at.
+fn root_gram(readout: &Readout<'_>, states: &RowMatrix<f32>) -> Result<RowGram, InformationError> {
+    match root_gram_from(readout, states, None)? {
+        Some(gram) => Ok(gram),
+        None => {
+            let totals = readout.head.softmax_totals(states)?;
+            let largest = totals.iter().map(|t| t.0).collect();
+            let gram = root_gram_from(readout, states, Some(largest))?;
+            gram.ok_or_else(|| ShapeError::new("logits", "finite numbers", "others").into())
+        }
+    }
+}
+
+/// `None` if some logit is too far above the shift of its row, or a shift is no number.
+fn root_gram_from(
+    readout: &Readout<'_>,
+    states: &RowMatrix<f32>,
+    shifts: Option<Vec<f32>>,
+) -> Result<Option<RowGram>, ShapeError> {
+    let mut gram = RowGram::new(states.nrows());
+    let (mut shifts, mut fits) = (shifts, true);
+    readout
+        .head
+        .for_each_logit_stretch::<ShapeError>(states, |tokens, logits| {
+            if !fits {
+                return Ok(());
+            }
+            let width = tokens.len().max(1);
+            let shifts = shifts.get_or_insert_with(|| {
+                let rows = logits.data().par_chunks(width);
+                rows.map(maximum).collect()
+            });
+            fits = logits
+                .data_mut()
+                .par_chunks_mut(width)
+                .zip(&*shifts)
+                .map(|(row, &shift)| {
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            let fits = shift.is_finite() && maximum(row) <= shift + ROOM;
+                            row.iter_mut().for_each(|x| *x *= 0.5);
+                            exp_shifted(row, 0.5 * shift);
+                            fits
+                        },
+                    )
+                })
+                .reduce(|| true, |a, b| a && b);
+            match fits {
+                true => gram.add(logits),
+                false => Ok(()),
+            }
+        })?;
+    Ok(fits.then_some(gram))
 }
 
 fn product_sparse(a: (&[u32], &[f64]), b: (&[u32], &[f64])) -> f64 {

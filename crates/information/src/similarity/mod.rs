@@ -104,9 +104,10 @@ pub struct LayerEnergy {
     pub energies: Vec<f64>,
     /// Their mean.
     pub mean: f64,
-    /// The mean with states dealt to contexts at random, over five deals.
+    /// The mean with states dealt to contexts at random, over five deals and at most 64 directions of each, drawn
+    /// at random.
     pub shuffled: f64,
-    /// The standard deviation of that over deals.
+    /// The standard deviation of that over deals, the choice of directions in it.
     pub shuffled_deviation: f64,
 }
 

@@ -52,9 +52,9 @@ impl SimilarityOperator {
     /// vocabulary by stretch: contexts x vocabulary is never formed. Jensen-Shannon kernels are approximated
     /// by Nystrom's method with landmarks drawn without replacement.
     ///
-    /// Cost: overlaps of a model take half of contexts^2 x vocabulary multiply-adds and twice the head's
-    /// product; landmarks x contexts x vocabulary logarithms for the others. Memory: contexts^2 numbers in
-    /// f32 and in f64, and contexts x 2304 laws three times; landmarks x vocabulary for the others.
+    /// Cost: overlaps of a model take half of contexts^2 x vocabulary multiply-adds and the head's
+    /// product (twice for expected likelihoods); landmarks x contexts x vocabulary logarithms for the others. Memory: contexts^2 numbers in
+    /// f32 and twice in f64, and contexts x 2304 laws three times; landmarks x vocabulary for the others.
     ///
     /// *Source:* arXiv 2507.19247, predictive similarity; Jebara, Kondor, Howard, *Probability product
     /// kernels* (2004); Williams, Seeger, *Using the Nystrom method to speed up kernel machines* (2001);

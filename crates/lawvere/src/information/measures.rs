@@ -135,11 +135,10 @@ pub fn stochasticities(
     source: &InformationSource,
     divergences: &[Divergence],
     layer: Option<usize>,
-    seed: u64,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Measured<Stochasticities>, RunError> {
     measure(source, on_event, "categorical entropies", |o, _| {
-        let divergences = lens::stochasticity(o, divergences, layer, seed)?;
+        let divergences = lens::stochasticity(o, divergences, layer)?;
         Ok(Stochasticities { divergences })
     })
 }
@@ -210,7 +209,7 @@ pub struct FisherReport {
     pub tokens: BTreeMap<u32, String>,
     /// Spectra of single contexts, layer by layer, the head's input last.
     pub layers: Vec<LayerMetric>,
-    /// Path lengths; none of a head with a logit soft-cap.
+    /// Path lengths; none of a head with a logit soft-cap or of a single context.
     pub paths: Vec<PathLengths>,
     /// Their means; `None` without pairs.
     pub mean_lengths: Option<MeanLengths>,
@@ -231,8 +230,8 @@ pub fn fisher(
 ) -> Result<Measured<FisherReport>, RunError> {
     measure(source, on_event, "Fisher-Rao metric", |o, on_event| {
         let mut notes = Vec::new();
-        let unless_capped = |notes: &mut Vec<String>, error| match error {
-            InformationError::SoftCap(_) => {
+        let unless_possible = |notes: &mut Vec<String>, error| match error {
+            InformationError::SoftCap(_) | InformationError::TooFew { .. } => {
                 notes.push(InformationError::to_string(&error));
                 Ok(())
             }
@@ -244,7 +243,7 @@ pub fn fisher(
         let start = Instant::now();
         let mean = match lens::fisher_rao(o, options.directions) {
             Ok(mean) => Some(mean),
-            Err(error) => unless_capped(&mut notes, error).map(|()| None)?,
+            Err(error) => unless_possible(&mut notes, error).map(|()| None)?,
         };
         let mean_seconds = start.elapsed().as_secs_f64();
         let mut layers = Vec::new();
@@ -257,7 +256,7 @@ pub fn fisher(
         }
         let paths = match lens::paths(o, options.pairs, options.seed) {
             Ok(paths) => paths,
-            Err(error) => unless_capped(&mut notes, error).map(|()| Vec::new())?,
+            Err(error) => unless_possible(&mut notes, error).map(|()| Vec::new())?,
         };
         let named = mean.iter().flat_map(|m| &m.directions);
         let named = named.flat_map(|d| d.raised.iter().chain(&d.lowered));

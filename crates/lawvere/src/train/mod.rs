@@ -19,8 +19,8 @@ pub(crate) use choice::{ALL_CONTEXTS, describe};
 pub use choice::{Labels, Measures, NetworkChoice, Source, TrainOptions};
 pub(crate) use material::Material;
 pub(crate) use material::fresh_seed;
+use record::{CHECKPOINTS, FILES, MEASURES, OBSERVATION, RECORD, STATE, finished, hashes};
 pub use record::{ExactLoss, HeldOut, TrainingRecord, checkpoint_folder};
-use record::{FILES, OBSERVATION, RECORD, STATE, finished, hashes};
 
 use crate::cost::{available_memory, operations_per_second, peak_memory};
 use crate::{Event, RunError};
@@ -55,7 +55,7 @@ pub fn train(
     out: &Path,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Trained, RunError> {
-    check_destination(out)?;
+    check_destination(out, false)?;
     if let (NetworkChoice::Features { .. }, Labels::Text { .. }) =
         (&options.network, &options.labels)
     {
@@ -82,7 +82,7 @@ pub fn train(
     }
     let out = &resolve(out);
     let partial = partial_folder(out);
-    check_destination(&partial)?;
+    check_destination(&partial, true)?;
     let io = |path: &Path, source| RunError::Io {
         path: path.to_owned(),
         source,
@@ -208,20 +208,12 @@ fn run_steps(
     Ok(seconds)
 }
 
-/// The state, and what was measured up to it. A folder with measures alone would not be known as ours, so
-/// the first state comes first; later ones after the measures that they rest on.
+/// What was measured up to the state, and then the state, which says that all before it is there.
 fn save(trainer: &Trainer, watch: Option<&Watch>, state: &Path) -> Result<(), RunError> {
-    let first = !state.exists();
-    if first {
-        trainer.save(state)?;
-    }
     if let Some(watch) = watch {
         watch.save()?;
     }
-    if !first {
-        trainer.save(state)?;
-    }
-    Ok(())
+    Ok(trainer.save(state)?)
 }
 
 /// Refuses checkpoints that the run does not reach, or of a network that has none.
@@ -281,7 +273,7 @@ pub(crate) fn check_memory(
 }
 
 /// Refuses a folder that holds anything but a trained model.
-fn check_destination(out: &Path) -> Result<(), RunError> {
+fn check_destination(out: &Path, partial: bool) -> Result<(), RunError> {
     let refused = |what: String| {
         Err(RunError::Usage(format!(
             "{}: {what}; choose another place for the model",
@@ -310,6 +302,9 @@ fn check_destination(out: &Path) -> Result<(), RunError> {
     }
     // A checkpoint from elsewhere has files of the same names.
     let ours = TrainingRecord::beside(out).is_some() || is_state(&out.join(STATE));
+    // What comes before the first state of a run that was stopped then.
+    let begun = partial && names.iter().all(|n| n == MEASURES || n == CHECKPOINTS);
+    let ours = ours || begun;
     if !names.is_empty() && !ours {
         return refused(format!(
             "the folder holds {}, but no {RECORD} or {STATE} of ours: it was not trained here, and is not replaced",

@@ -16,7 +16,7 @@ pub(crate) const STATE: &str = "state.safetensors";
 pub(crate) const OBSERVATION: &str = "observation";
 pub(crate) const MEASURES: &str = "measures.jsonl";
 /// The folder of checkpoints on the way, one folder each.
-const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// Files of a trained model's folder.
 pub(crate) const FILES: [&str; 9] = [
     RECORD,

@@ -157,7 +157,7 @@ fn estimate_ahead(report: &Report) -> String {
             match u.readings.iter().filter(|r| !r.converged).count() {
                 0 => String::new(),
                 some => format!(
-                    " {some} of {} had not converged after all passes: more would gain a little more.",
+                    " {some} of {} had not converged after all passes; their gains may still change, either way.",
                     plural(u.readings.len(), "fit")
                 ),
             }

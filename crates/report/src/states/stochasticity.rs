@@ -98,7 +98,7 @@ pub(super) fn stochasticity(report: &Report) -> Result<Figure, ReportError> {
         more: html! {},
         estimate: "H_D(x) = D(copying a token drawn once ‖ drawing two tokens), averaged over contexts: Shannon's entropy \
                    for KL, 1 − Σp² for total variation, Rényi's entropy of order 2 − α for Rényi's divergence. ± is one \
-                   standard error, by the bootstrap over blocks of documents."
+                   standard error, by the jackknife over blocks of documents."
             .into(),
         caveat: "Entropies of observed frequencies are too low where few occurrences were seen; the jackknife takes the \
                  first-order part of that away, and more is left for orders that weigh rare tokens."
