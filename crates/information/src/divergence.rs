@@ -169,8 +169,8 @@ fn checked(
     }
 }
 
-/// Pairs of mixtures over `rows`, of which the first `split` are a's: a and b themselves, resampled rows of
-/// both, random splits of all rows.
+/// Pairs of mixtures over `rows`, of which the first `split` are a's: a and b themselves, both of resampled
+/// units, all units dealt to two sets at random.
 fn mixtures(
     observation: &Observation,
     rows: &[usize],
@@ -236,10 +236,10 @@ impl Units {
         Self { strata }
     }
 
-    /// Whether resampling can say anything of both sets.
+    /// Whether resampling can say anything of both sets: units of a stratum are drawn among themselves.
     fn enough(&self) -> bool {
-        let [a, b, both] = &self.strata;
-        a.len() + both.len() >= 2 && b.len() + both.len() >= 2
+        let [a, b, both] = self.strata.each_ref().map(|units| units.len() >= 2);
+        (a || both) && (b || both)
     }
 
     /// How often every place is drawn when units are, with replacement; those of both sets together.
