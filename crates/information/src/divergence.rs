@@ -239,7 +239,7 @@ impl Units {
     /// Whether resampling can say anything of both sets: units of a stratum are drawn among themselves.
     fn enough(&self) -> bool {
         let [a, b, both] = self.strata.each_ref().map(|units| units.len() >= 2);
-        (a || both) && (b || both)
+        both || a && b
     }
 
     /// How often every place is drawn when units are, with replacement; those of both sets together.

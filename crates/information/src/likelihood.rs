@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::InformationError;
 use crate::layers::Readout;
 use crate::pass::{HeadPass, check_continuous, replicate_weights, weighted_mean};
-use crate::stochasticity::jackknifed;
+use crate::stochasticity::{DataEntropies, SHANNON};
 
 /// Cross-entropy, divergence and entropy of an Observation: three independent sums.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -171,12 +171,13 @@ pub fn difference_errors(
         let (ce, h) = (ce - exact_ce, h - exact_h);
         Some(vec![ce, ce - h, h])
     });
+    let entropies = DataEntropies::of(observation, SHANNON)?;
     let corrected = observation.jackknife_errors(|replicate| {
         let weights = replicate_weights(observation, &replicate.counts);
         let rows = weights.iter().zip(&exact.rows);
         let known = sum(rows.map(|(weight, row)| weight * row.data));
-        let corrected = jackknifed(&counts.map(|k, _| replicate.counts[k]), &weights).ok()?;
-        Some(vec![corrected - known])
+        let corrected = entropies.corrected_of(&replicate.counts).ok()?;
+        Some(vec![weighted_mean(&corrected, &weights) - known])
     });
     let pairs = errors.zip(corrected);
     Ok(pairs.map(|(e, corrected)| DifferenceErrors {

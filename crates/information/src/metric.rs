@@ -89,10 +89,12 @@ impl Local {
     }
 
     /// The metric, lower half: the Gram matrix of centred rows scaled by the roots of their
-    /// probabilities. Tokens whose rows together add less than 1e-10 of the trace are left out.
+    /// probabilities. Tokens whose rows together add less than 1e-10 of the trace are left out, those
+    /// that add less than a thousandth are multiplied in f32: both are errors of about 1e-10 of it.
     fn metric(&self, head: HeadRef<'_>, norm: Option<&ReadoutNorm>) -> Mat<f64> {
         const NEGLIGIBLE: f64 = 1e-10;
-        /// Rows turned to f64 at once.
+        const SMALL: f64 = 1e-3;
+        /// Rows that are scaled at once.
         const ROWS: usize = 4096;
         let d = head.dim();
         let row = |w: usize| {
@@ -112,15 +114,24 @@ impl Local {
             .map(|&w| self.law[w] * sum(row(w).zip(&mean).map(|(u, m)| (u - m).powi(2))))
             .collect();
         let trace = sum(terms.iter().copied());
-        let (mut kept, mut rest) = (order.len(), 0.0);
-        while kept > 0 && rest + terms[kept - 1] <= NEGLIGIBLE * trace {
-            kept -= 1;
-            rest += terms[kept];
-        }
+        // How many tokens are left without the last ones that add at most this share of the trace.
+        let without = |share: f64| {
+            let (mut kept, mut rest) = (order.len(), 0.0);
+            while kept > 0 && rest + terms[kept - 1] <= share * trace {
+                kept -= 1;
+                rest += terms[kept];
+            }
+            kept
+        };
+        let (large, kept) = (without(SMALL), without(NEGLIGIBLE));
         let mut metric = Mat::<f64>::zeros(d, d);
         let mut gram = Mat::<f64>::zeros(d, d);
-        for tokens in order[..kept].chunks(ROWS) {
-            let mut scaled = Vec::with_capacity(tokens.len() * d);
+        let mut small = Mat::<f32>::zeros(d, d);
+        let mut scaled: Vec<f64> = Vec::with_capacity(ROWS * d);
+        let parts = order[..large].chunks(ROWS).map(|tokens| (tokens, false));
+        let rest = order[large..kept].chunks(ROWS).map(|tokens| (tokens, true));
+        for (tokens, is_small) in parts.chain(rest) {
+            scaled.clear();
             for &w in tokens {
                 let root = self.law[w].sqrt();
                 let first = scaled.len();
@@ -129,9 +140,18 @@ impl Local {
                     pull_back(&mut scaled[first..], *inverse, x, &norm.weight);
                 }
             }
-            let part = view(&scaled, tokens.len(), d);
-            symmetric_product(gram.as_mut(), part.transpose());
-            metric += &gram;
+            if is_small {
+                let rounded: Vec<f32> = scaled.iter().map(|&x| x as f32).collect();
+                symmetric_product(small.as_mut(), view(&rounded, tokens.len(), d).transpose());
+                for j in 0..d {
+                    for i in j..d {
+                        metric[(i, j)] += f64::from(small[(i, j)]);
+                    }
+                }
+            } else {
+                symmetric_product(gram.as_mut(), view(&scaled, tokens.len(), d).transpose());
+                metric += &gram;
+            }
         }
         metric
     }

@@ -254,7 +254,7 @@ pub(crate) fn replicate_weights(observation: &Observation, counts: &[u64]) -> Ve
         .collect()
 }
 
-/// Unscaled rows of a matrix as a `faer` view of f64.
-pub(crate) fn view(data: &[f64], rows: usize, columns: usize) -> MatRef<'_, f64> {
+/// Rows one after the other as a view of a matrix.
+pub(crate) fn view<T>(data: &[T], rows: usize, columns: usize) -> MatRef<'_, T> {
     MatRef::from_row_major_slice(data, rows, columns)
 }

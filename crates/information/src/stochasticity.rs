@@ -1,6 +1,6 @@
-use lawvere_core::stoch::{self, Divergence, StochError};
+use lawvere_core::stoch::{Divergence, StochError};
 use lawvere_core::{SparseRows, sum};
-use lawvere_observe::{Observation, frequencies};
+use lawvere_observe::Observation;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -88,28 +88,17 @@ pub fn stochasticity(
             }
             Ok(())
         })?;
-    let exact = observation.is_exact();
-    let plug_in = data_entropies(&observation.laws(), divergences)?;
-    let corrected: Vec<Vec<f64>> = match exact {
-        true => plug_in.clone(),
-        false => divergences
-            .iter()
-            .zip(&plug_in)
-            .map(|(d, plain)| jackknife(&observation.counts, *d, plain))
-            .collect::<Result<_, _>>()?,
-    };
+    let data: Vec<DataEntropies<'_>> = divergences
+        .iter()
+        .map(|d| DataEntropies::of(observation, *d))
+        .collect::<Result<_, _>>()?;
     let weights = &observation.weights;
+    // Exact laws have no blocks, so that every replicate is one of counts.
     let errors = observation.jackknife_errors(|replicate| {
-        let counts = observation.counts.map(|k, _| replicate.counts[k]);
-        let laws = frequencies(&counts);
         let weights = replicate_weights(observation, &replicate.counts);
         let mut out = Vec::with_capacity(3 * divergences.len());
-        let plain = data_entropies(&laws, divergences).ok()?;
-        for ((model, divergence), plain) in model.iter().zip(divergences).zip(plain) {
-            let values = match exact {
-                true => plain,
-                false => jackknife(&counts, *divergence, &plain).ok()?,
-            };
+        for (model, data) in model.iter().zip(&data) {
+            let values = data.corrected_of(&replicate.counts).ok()?;
             let (model, data) = (
                 weighted_mean(model, &weights),
                 weighted_mean(&values, &weights),
@@ -123,15 +112,12 @@ pub fn stochasticity(
         .enumerate()
         .map(|(k, divergence)| {
             let error = |part: usize| errors.as_ref().map(|e| e[3 * k + part]);
-            let (model, data) = (
-                weighted_mean(&model[k], weights),
-                weighted_mean(&plug_in[k], weights),
-            );
-            let data_corrected = weighted_mean(&corrected[k], weights);
+            let model = weighted_mean(&model[k], weights);
+            let data_corrected = weighted_mean(&data[k].corrected, weights);
             Stochasticity {
                 divergence: divergence.to_string(),
                 model,
-                data,
+                data: weighted_mean(&data[k].plain, weights),
                 data_corrected,
                 gap: model - data_corrected,
                 model_error: error(0),
@@ -165,57 +151,79 @@ fn check(divergences: &[Divergence]) -> Result<(), InformationError> {
     Ok(())
 }
 
-/// Divergence by divergence, the categorical entropy of every row.
-fn data_entropies(
-    laws: &SparseRows<f64>,
-    divergences: &[Divergence],
-) -> Result<Vec<Vec<f64>>, StochError> {
-    divergences
-        .iter()
-        .map(|d| {
-            let rows = laws.rows();
-            rows.map(|(_, law)| match law.iter().sum::<f64>() > 0.0 {
-                true => d.categorical_entropy(law),
-                // A context that a replicate does not draw has weight 0.
-                false => Ok(0.0),
-            })
-            .collect()
-        })
-        .collect()
+/// Categorical entropies of the data's laws by one divergence.
+pub(crate) struct DataEntropies<'a> {
+    counts: &'a SparseRows<u64>,
+    divergence: Divergence,
+    /// Of the frequencies, or of the exact laws.
+    plain: Vec<f64>,
+    /// With the first-order bias of counts taken away; exact laws have none.
+    corrected: Vec<f64>,
 }
 
-/// `n H - (n - 1) mean H without one occurrence` of every row; rows seen once stay as they are.
-fn jackknife(
-    counts: &SparseRows<u64>,
-    divergence: Divergence,
-    plain: &[f64],
-) -> Result<Vec<f64>, StochError> {
-    (0..counts.nrows())
-        .into_par_iter()
-        .map(|row| {
-            let values = counts.row(row).1;
-            let total = values.iter().sum::<u64>();
-            if total < 2 {
-                return Ok(plain[row]);
-            }
-            let n = total as f64;
-            // Leaving out any of the tokens with one count leaves the same entropy.
-            let mut distinct: Vec<u64> = values.iter().copied().filter(|&v| v > 0).collect();
-            distinct.sort_unstable();
-            let mut without = Vec::new();
-            for same in distinct.chunk_by(|a, b| a == b) {
-                let position = values.iter().position(|v| *v == same[0]).unwrap_or(0);
-                let law: Vec<f64> = values
-                    .iter()
-                    .enumerate()
-                    .map(|(k, &v)| (v - u64::from(k == position)) as f64 / (n - 1.0))
-                    .collect();
-                let weight = same[0] as f64 * same.len() as f64 / n;
-                without.push(weight * divergence.categorical_entropy(&law)?);
-            }
-            Ok(n * plain[row] - (n - 1.0) * sum(without))
+impl<'a> DataEntropies<'a> {
+    pub fn of(observation: &'a Observation, divergence: Divergence) -> Result<Self, StochError> {
+        let counts = &observation.counts;
+        let (plain, corrected) = if observation.is_exact() {
+            let laws = observation.laws();
+            let of = |(_, law): (_, &[f64])| divergence.categorical_entropy(law);
+            let plain: Vec<f64> = laws.rows().map(of).collect::<Result<_, _>>()?;
+            (plain.clone(), plain)
+        } else {
+            let rows = (0..counts.nrows()).into_par_iter();
+            let of = |row| jackknife(counts.row(row).1, divergence);
+            let both: Vec<(f64, f64)> = rows.map(of).collect::<Result<_, _>>()?;
+            both.into_iter().unzip()
+        };
+        Ok(Self {
+            counts,
+            divergence,
+            plain,
+            corrected,
         })
-        .collect()
+    }
+
+    /// The corrected ones of other counts in the same places. Rows with the same counts are not computed
+    /// again: leaving a few documents out leaves most as they are.
+    pub fn corrected_of(&self, others: &[u64]) -> Result<Vec<f64>, StochError> {
+        (0..self.counts.nrows())
+            .into_par_iter()
+            .map(|row| match &others[self.counts.range(row)] {
+                same if same == self.counts.row(row).1 => Ok(self.corrected[row]),
+                other => Ok(jackknife(other, self.divergence)?.1),
+            })
+            .collect()
+    }
+}
+
+/// The entropy H of the frequencies of one row of counts, and `n H - (n - 1) mean H without one occurrence`;
+/// the same twice of a row seen once, zeros of one that a replicate does not draw.
+fn jackknife(counts: &[u64], divergence: Divergence) -> Result<(f64, f64), StochError> {
+    let total = counts.iter().sum::<u64>();
+    if total == 0 {
+        return Ok((0.0, 0.0));
+    }
+    let n = total as f64;
+    let law: Vec<f64> = counts.iter().map(|&v| v as f64 / n).collect();
+    let plain = divergence.categorical_entropy(&law)?;
+    if total == 1 {
+        return Ok((plain, plain));
+    }
+    // Leaving out any of the tokens with one count leaves the same entropy.
+    let mut distinct: Vec<u64> = counts.iter().copied().filter(|&v| v > 0).collect();
+    distinct.sort_unstable();
+    let mut without = Vec::new();
+    for same in distinct.chunk_by(|a, b| a == b) {
+        let position = counts.iter().position(|v| *v == same[0]).unwrap_or(0);
+        let law: Vec<f64> = counts
+            .iter()
+            .enumerate()
+            .map(|(k, &v)| (v - u64::from(k == position)) as f64 / (n - 1.0))
+            .collect();
+        let weight = same[0] as f64 * same.len() as f64 / n;
+        without.push(weight * divergence.categorical_entropy(&law)?);
+    }
+    Ok((plain, n * plain - (n - 1.0) * sum(without)))
 }
 
 /// The mean Shannon entropy of an Observation's frequencies with the first-order bias taken away by the
@@ -226,25 +234,9 @@ fn jackknife(
 /// # Errors
 /// None for counts.
 pub fn corrected_entropy(observation: &Observation) -> Result<f64, InformationError> {
-    match observation.is_exact() {
-        true => {
-            let laws = observation.laws();
-            let rows = laws
-                .rows()
-                .map(|(_, law)| stoch::entropy(law.iter().copied()));
-            let plain: Vec<f64> = rows.collect();
-            Ok(weighted_mean(&plain, &observation.weights))
-        }
-        false => jackknifed(&observation.counts, &observation.weights),
-    }
+    let entropies = DataEntropies::of(observation, SHANNON)?;
+    Ok(weighted_mean(&entropies.corrected, &observation.weights))
 }
 
-/// The same of counts with weights of their rows.
-pub(crate) fn jackknifed(
-    counts: &SparseRows<u64>,
-    weights: &[f64],
-) -> Result<f64, InformationError> {
-    let shannon = Divergence::KullbackLeibler;
-    let plain = data_entropies(&frequencies(counts), &[shannon])?.remove(0);
-    Ok(weighted_mean(&jackknife(counts, shannon, &plain)?, weights))
-}
+/// The divergence whose categorical entropy is Shannon's.
+pub(crate) const SHANNON: Divergence = Divergence::KullbackLeibler;

@@ -74,12 +74,12 @@ fn product<T: Scalar>(
 
 /// The lower half of `dst = a a^T`; what is above the diagonal stays as it is. On the threads of the
 /// current pool, with a result that does not depend on their number.
-pub fn symmetric_product(dst: MatMut<'_, f64>, a: MatRef<'_, f64>) {
+pub fn symmetric_product<T: Scalar>(dst: MatMut<'_, T>, a: MatRef<'_, T>) {
     lower_product(dst, a, a.transpose());
 }
 
 /// The lower half of `dst = a b`, which is symmetric, say; otherwise as [`symmetric_product`].
-pub fn lower_product(mut dst: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>) {
+pub fn lower_product<T: Scalar>(mut dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     let n = a.nrows();
     if n <= TRIANGLE {
         let mut accum = Accum::Replace;
@@ -92,7 +92,7 @@ pub fn lower_product(mut dst: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_,
                 BlockStructure::Rectangular,
                 b.subrows(depth.start, depth.len()),
                 BlockStructure::Rectangular,
-                1.0,
+                T::ONE,
                 Par::Seq,
             );
             accum = Accum::Add;
@@ -115,7 +115,7 @@ pub fn lower_product(mut dst: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_,
 }
 
 /// `dst = a b` for an inner dimension much longer than the others.
-fn deep_product(mut dst: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>) {
+fn deep_product<T: Scalar>(mut dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     let (m, n) = (dst.nrows(), dst.ncols());
     if m.max(n) > TRIANGLE {
         let half = (m.max(n) / 2).next_multiple_of(16);
@@ -140,7 +140,7 @@ fn deep_product(mut dst: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>
     for depth in steps(a.ncols()) {
         let a = a.subcols(depth.start, depth.len());
         let b = b.subrows(depth.start, depth.len());
-        faer_matmul(dst.rb_mut(), accum, a, b, 1.0, Par::Seq);
+        faer_matmul(dst.rb_mut(), accum, a, b, T::ONE, Par::Seq);
         accum = Accum::Add;
     }
 }

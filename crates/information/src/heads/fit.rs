@@ -16,6 +16,9 @@ const RATES: [f64; 2] = [1.0, 0.2];
 /// Passes over the positions in which the rate falls to 0 once, if they make as many steps as that takes.
 const CYCLE: usize = 4;
 const CYCLE_STEPS: usize = 300;
+/// A cycle ends early when its last `CYCLE` passes have all been worse than the least loss before them and the last
+/// one by more than this, nats: few positions are learned by heart long before the rate has fallen.
+const WORSE: f64 = 0.01;
 /// A fit ends with a cycle that lowers the validation loss by less than this, nats.
 const TOLERANCE: f64 = 0.002;
 
@@ -99,7 +102,7 @@ impl Data<'_> {
         };
         // The fall of the least loss so far, and the least loss of the cycle.
         let mut cycle = |fit: &mut Fit, from: &Head, share: f64| {
-            let (before, mut least) = (fit.loss, f64::INFINITY);
+            let (before, mut least, mut since) = (fit.loss, f64::INFINITY, 0);
             let mut fitting = Fitting::new(from.clone());
             let left = self.options.epochs.saturating_sub(fit.epochs);
             for _ in 0..passes.min(left) {
@@ -107,10 +110,14 @@ impl Data<'_> {
                 self.epoch(&mut fitting, inputs, states, fitted, pace, &mut rng);
                 fit.epochs += 1;
                 let loss = mean_loss(&fitting.head);
+                since = if loss < least { 0 } else { since + 1 };
                 least = least.min(loss);
                 if loss < fit.loss {
                     fit.loss = loss;
                     fit.head = fitting.head.clone();
+                }
+                if since >= CYCLE && loss > least + WORSE {
+                    break;
                 }
             }
             (before - fit.loss, least)
