@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 lawvere=target/release/lawvere
 cargo build --release --quiet
 model=sample/smollm2-135m-instruct-q4_1.gguf
-"$lawvere" index --quiet --corpus sample/king-james.txt --tokenizer "$model" --out "$work/index"
+"$lawvere" index build --quiet --corpus sample/king-james.txt --tokenizer "$model" --out "$work/index"
 "$lawvere" observe --quiet --index "$work/index" --model "$model" --layers last --out "$work/observation"
 told() {
     "$lawvere" information "$1" --observation "$work/observation" --quiet --json "${@:2}" >"$work/$1.json"

@@ -10,7 +10,7 @@ model=sample/smollm2-135m-instruct-q4_1.gguf
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 lawvere() { target/release/lawvere --threads 2 --quiet "$@"; }
-lawvere index --corpus sample/king-james.txt --tokenizer "$model" --out "$work/index"
+lawvere index build --corpus sample/king-james.txt --tokenizer "$model" --out "$work/index"
 for run in $(seq "${RUNS:-3}"); do
     rm -rf "$work/observation"
     /usr/bin/time -f "lawvere observe, run $run: %e s, %M KiB" \

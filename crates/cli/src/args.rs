@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lawvere::observation::{ContextPlan, Layers, Observation, PositionPlan};
-use lawvere::text::{DocumentEnd, DocumentUnit};
-use lawvere::{
-    IndexOptions, ObserveOptions, ReportOptions, RowChoice, RunError, Subject, TokenizerChoice,
-};
+use lawvere::text::{CorpusOptions, DocumentEnd, DocumentUnit, Format};
+use lawvere::{ObserveOptions, ReportOptions, RowChoice, RunError, Subject};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::geometry::GeometryCommand;
+use crate::index::IndexCommand;
 use crate::information::InformationCommand;
 use crate::model::ModelCommand;
 use crate::output::Screen;
@@ -46,7 +46,9 @@ pub struct Global {
 
 #[derive(Subcommand)]
 pub enum Command {
-    Index(IndexArgs),
+    /// Index a corpus, and ask the index: counts, what follows, distances, contexts, samples
+    #[command(subcommand)]
+    Index(Box<IndexCommand>),
     Observe(ObserveArgs),
     Train(Box<TrainArgs>),
     Stories(StoriesArgs),
@@ -73,67 +75,42 @@ enum Documents {
 /// How a corpus is read.
 #[derive(Args)]
 pub struct CorpusArgs {
-    /// What a document is; counts never cross its ends
+    /// What a document of plain text is; counts never cross its ends
     #[arg(long, value_enum, default_value = "line")]
     documents: Documents,
+    /// What the files are, whatever their names say: text, jsonl, csv, tsv, parquet, or token ids as u16, u32 or
+    /// safetensors
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// The field of JSON Lines, the column, or the tensor that holds the documents [default: text]
+    #[arg(long, value_name = "NAME")]
+    field: Option<String>,
     /// Replace bytes that are not UTF-8 by U+FFFD rather than refuse them
     #[arg(long)]
     lossy: bool,
+    /// The most bytes of a document or a line; it bounds the memory that reading takes
+    #[arg(long, value_name = "BYTES", default_value_t = CorpusOptions::LONGEST_DOCUMENT,
+        value_parser = positive)]
+    longest_document: usize,
+    /// In files of token ids, the one that ends a document; without it a file is one document
+    #[arg(long, value_name = "ID")]
+    end_token: Option<u32>,
 }
 
 impl CorpusArgs {
-    pub fn options(&self, corpus: &[PathBuf]) -> IndexOptions {
-        IndexOptions {
-            corpus: corpus.to_vec(),
+    pub fn options(&self, corpus: &[PathBuf]) -> CorpusOptions {
+        CorpusOptions {
+            paths: corpus.to_vec(),
+            format: self.format,
+            field: self.field.clone(),
             documents: match self.documents {
                 Documents::Line => DocumentUnit::Line,
                 Documents::File => DocumentUnit::File,
             },
             lossy: self.lossy,
+            longest_document: self.longest_document,
+            end_token: self.end_token,
         }
-    }
-}
-
-/// Index a corpus: tokenize it and build the suffix array that answers every count.
-#[derive(Args)]
-pub struct IndexArgs {
-    /// Text files in UTF-8, or folders of .txt files
-    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
-    corpus: Vec<PathBuf>,
-    #[command(flatten)]
-    reading: CorpusArgs,
-    /// `words`, `bytes`, or the path of a GGUF checkpoint, a tokenizer.json or a checkpoint folder.
-    /// To observe a model later, take the model's own
-    #[arg(long, default_value = "words", value_name = "WHAT")]
-    tokenizer: TokenizerChoice,
-    /// The folder to make; an index there is replaced
-    #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
-}
-
-impl IndexArgs {
-    pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
-        let mut on_event = |event| screen.show(event);
-        let space = lawvere::index(
-            &self.reading.options(&self.corpus),
-            &self.tokenizer,
-            &self.out,
-            &mut on_event,
-        )?;
-        let info = space.info();
-        Ok(if global.json {
-            pretty(
-                &json!({"index": self.out, "space": info, "distinct_tokens": space.token_ids().len()}),
-            )
-        } else {
-            format!(
-                "{}: {} tokens ({} distinct) in {} documents",
-                self.out.display(),
-                info.tokens,
-                space.token_ids().len(),
-                info.documents
-            )
-        })
     }
 }
 
@@ -409,6 +386,30 @@ pub fn positive(text: &str) -> Result<usize, String> {
 
 pub fn pretty(value: &Value) -> String {
     format!("{value:#}")
+}
+
+/// A result beside what made it.
+#[derive(Serialize)]
+struct Told<'a, T> {
+    #[serde(flatten)]
+    result: &'a T,
+    provenance: Value,
+}
+
+/// A result as JSON in a form of this version, or as `told` tells it.
+pub fn told_with<T: Serialize>(
+    schema: &str,
+    result: &T,
+    global: &Global,
+    start: Instant,
+    told: impl FnOnce(&T) -> String,
+) -> Result<String, RunError> {
+    if !global.json {
+        return Ok(told(result));
+    }
+    let provenance = provenance(schema, global, start);
+    lawvere::page::to_json(&Told { result, provenance })
+        .map_err(|e| RunError::Report(e.to_string()))
 }
 
 /// What made a result: the form of the result, the tool, the command, seed, threads, time and memory.

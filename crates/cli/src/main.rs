@@ -2,6 +2,7 @@
 
 mod args;
 mod geometry;
+mod index;
 mod information;
 mod model;
 mod output;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     }
     let mut screen = Screen::new(cli.global.quiet);
     let result = match cli.command {
-        Command::Index(args) => args.run(&cli.global, &mut screen),
+        Command::Index(command) => command.run(&cli.global, &mut screen),
         Command::Observe(args) => args.run(&cli.global, &mut screen),
         Command::Train(args) => args.run(&cli.global, &mut screen),
         Command::Stories(args) => args.run(&cli.global),

@@ -32,7 +32,7 @@ fn a_corpus_that_cannot_be_read_is_named_with_the_place() {
         ("good.txt", b"the cat sat\nthe cat ran\n"),
     ]);
     let at = folder.path();
-    let index = |corpus: &'static str| ["index", "--corpus", corpus, "--out", "ix"];
+    let index = |corpus: &'static str| ["index", "build", "--corpus", corpus, "--out", "ix"];
     fail(at, &index("missing.txt"), 1, &["missing.txt"], &["ix"]);
     fail(at, &index("empty.txt"), 1, &["empty.txt"], &["ix"]);
     fail(at, &index("blank.txt"), 1, &["blank.txt"], &["ix"]);
@@ -48,6 +48,7 @@ fn a_corpus_that_cannot_be_read_is_named_with_the_place() {
         at,
         &[
             "index",
+            "build",
             "--corpus",
             "latin1.txt",
             "--lossy",
@@ -59,7 +60,7 @@ fn a_corpus_that_cannot_be_read_is_named_with_the_place() {
     std::fs::write(at.join("mine/thesis.txt"), "do not touch").unwrap();
     fail(
         at,
-        &["index", "--corpus", "good.txt", "--out", "mine"],
+        &["index", "build", "--corpus", "good.txt", "--out", "mine"],
         2,
         &["mine"],
         &[],
@@ -72,7 +73,13 @@ fn wrong_usage_exits_with_2_and_says_what_would_be_right() {
     let folder = folder_with(&[("good.txt", b"the cat sat\n")]);
     let at = folder.path();
     fail(at, &[], 2, &["Usage"], &[]);
-    fail(at, &["index", "--corpus", "good.txt"], 2, &["--out"], &[]);
+    fail(
+        at,
+        &["index", "build", "--corpus", "good.txt"],
+        2,
+        &["--out"],
+        &[],
+    );
     let report = [
         "report", "--model", "m.gguf", "--corpus", "good.txt", "--out", "r",
     ];
@@ -103,11 +110,11 @@ fn wrong_usage_exits_with_2_and_says_what_would_be_right() {
 fn a_damaged_index_is_refused_and_a_rerun_mends_it() {
     let folder = folder_with(&[("good.txt", b"the cat sat\nthe cat ran\nthe dog sat\n")]);
     let at = folder.path();
-    let index = ["index", "--corpus", "good.txt", "--out", "ix"];
+    let index = ["index", "build", "--corpus", "good.txt", "--out", "ix"];
     let observe = ["observe", "--index", "ix", "--order", "1", "--out", "obs"];
     fail(at, &observe, 1, &["ix"], &["obs"]);
     succeed(at, &index);
-    let arrays = at.join("ix/space.safetensors");
+    let arrays = at.join("ix/shard-00000.safetensors");
     let whole = std::fs::read(&arrays).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
@@ -117,7 +124,7 @@ fn a_damaged_index_is_refused_and_a_rerun_mends_it() {
             at,
             &observe,
             1,
-            &["space.safetensors", "lawvere index"],
+            &["shard-00000.safetensors", "lawvere index"],
             &["obs"],
         );
     }
@@ -155,7 +162,10 @@ fn a_checkpoint_that_does_not_fit_is_refused_before_anything_is_made() {
     let tiny = root().join("fixtures/llama-tiny/untied");
     run(tiny.to_str().unwrap(), &["no tokenizer.json"]);
     // An index of words does not belong to the sample model.
-    succeed(at, &["index", "--corpus", "good.txt", "--out", "words"]);
+    succeed(
+        at,
+        &["index", "build", "--corpus", "good.txt", "--out", "words"],
+    );
     let model = model();
     let observe = [
         "observe", "--index", "words", "--model", &model, "--out", "obs",
@@ -163,6 +173,7 @@ fn a_checkpoint_that_does_not_fit_is_refused_before_anything_is_made() {
     fail(at, &observe, 1, &["tokenizer"], &["obs"]);
     let bpe = [
         "index",
+        "build",
         "--corpus",
         "good.txt",
         "--tokenizer",
@@ -207,7 +218,7 @@ fn what_a_hostile_tester_found_stays_mended() {
         ("one.txt", b"In the beginning\n"),
     ]);
     let at = folder.path();
-    let index = ["index", "--corpus", "same.txt", "--out", "ix"];
+    let index = ["index", "build", "--corpus", "same.txt", "--out", "ix"];
     fail(
         at,
         &[&index[..], &["--tokenizer", "wrods"]].concat(),

@@ -196,7 +196,10 @@ fn without_making(mut value: Value) -> Value {
 fn an_index_an_observation_and_any_number_of_threads_say_the_same() {
     let folder = folder_with(&[("sentences.txt", SENTENCES)]);
     let at = folder.path();
-    succeed(at, &["index", "--corpus", "sentences.txt", "--out", "ix"]);
+    succeed(
+        at,
+        &["index", "build", "--corpus", "sentences.txt", "--out", "ix"],
+    );
     let observe = ["observe", "--index", "ix", "--out", "obs"];
     succeed(at, &[&observe[..], &ORDER_ONE].concat());
     for command in ["supports", "finite", "max-margin"] {
@@ -646,7 +649,10 @@ fn contexts_that_do_not_exist_are_named() {
     refused(at, &many, 1, &["1000"]);
     refused(at, &["supports", "--index", "none"], 1, &["none"]);
     refused(at, &["supports", "--observation", "none"], 1, &["none"]);
-    succeed(at, &["index", "--corpus", "sentences.txt", "--out", "ix"]);
+    succeed(
+        at,
+        &["index", "build", "--corpus", "sentences.txt", "--out", "ix"],
+    );
     let positions = [
         "observe",
         "--index",
@@ -1074,7 +1080,10 @@ fn a_trained_model_is_held_against_the_prediction() {
         &["trained/observation", "layer 3", "those of 0"],
     );
     let corpus = ["observe", "--index", "ix", "--out", "obs"];
-    succeed(at, &["index", "--corpus", "sentences.txt", "--out", "ix"]);
+    succeed(
+        at,
+        &["index", "build", "--corpus", "sentences.txt", "--out", "ix"],
+    );
     succeed(at, &[&corpus[..], &ORDER_ONE].concat());
     refused(
         at,

@@ -49,6 +49,7 @@ fn a_report_without_arguments_puts_the_truth_beside_its_estimates() {
         "stories.txt",
         "model",
         "index",
+        "build",
     ] {
         assert!(at.join("report").join(name).exists(), "{name}");
     }
@@ -314,7 +315,10 @@ fn every_network_learns_from_a_corpus_and_can_be_observed() {
             "text.txt",
         ],
     );
-    succeed(at, &["index", "--corpus", "text.txt", "--out", "index"]);
+    succeed(
+        at,
+        &["index", "build", "--corpus", "text.txt", "--out", "index"],
+    );
     for network in ["decoder", "lstm", "mlp"] {
         let trained = json(
             at,
@@ -347,6 +351,7 @@ fn every_network_learns_from_a_corpus_and_can_be_observed() {
                 "observe",
                 "--index",
                 "index",
+                "build",
                 "--model",
                 network,
                 "--order",
@@ -364,6 +369,7 @@ fn every_network_learns_from_a_corpus_and_can_be_observed() {
                 "observe",
                 "--index",
                 "index",
+                "build",
                 "--model",
                 network,
                 "--kind",
@@ -385,6 +391,7 @@ fn every_network_learns_from_a_corpus_and_can_be_observed() {
             "train",
             "--index",
             "index",
+            "build",
             "--network",
             "features",
             "--width",

@@ -16,7 +16,7 @@ use lawvere_report::{
     CorpusFacts, GeometryPage, InformationPage, MetricPage, ModelFacts, Predictions, Provenance,
     Rendered, Report, RunningText, Text, TrainingFacts, TrueMetric, Truth, render,
 };
-use lawvere_text::{Corpus, DocumentUnit, Language, TextSpace};
+use lawvere_text::{BuildOptions, Corpus, CorpusOptions, DocumentUnit, Language, TextSpace};
 use lawvere_token::disk::write_file;
 
 use crate::cost::peak_memory;
@@ -27,8 +27,7 @@ use crate::observe::make;
 use crate::states::{StatesMaterial, checkpoint_steps};
 use crate::train::{fresh_seed, train};
 use crate::{
-    Event, IndexOptions, Labels, Measures, NetworkChoice, RunError, Source, TrainOptions,
-    TrainingRecord, truth,
+    Event, Labels, Measures, NetworkChoice, RunError, Source, TrainOptions, TrainingRecord, truth,
 };
 
 /// What a report is about.
@@ -37,7 +36,7 @@ pub enum Subject {
     /// A model on a corpus.
     Given {
         /// The corpus.
-        corpus: IndexOptions,
+        corpus: CorpusOptions,
         /// The checkpoint.
         model: PathBuf,
     },
@@ -372,11 +371,7 @@ fn prepare(
             train(&plan, &model, on_event)?;
             clock.part("training");
             let steps = plan.checkpoints;
-            let corpus = IndexOptions {
-                corpus: vec![corpus],
-                documents: DocumentUnit::Line,
-                lossy: false,
-            };
+            let corpus = CorpusOptions::new([corpus]);
             (corpus, model, Some((language, steps)))
         }
     };
@@ -386,7 +381,13 @@ fn prepare(
         path: model_path.clone(),
     })?;
     clock.part("loading the model");
-    let space = index_with(&corpus, Some(tokenizer), &index_folder, on_event)?;
+    let space = index_with(
+        &corpus,
+        Some(tokenizer),
+        &BuildOptions::default(),
+        &index_folder,
+        on_event,
+    )?;
     clock.part("indexing the corpus");
     let (known, trained) = match built_in {
         None => (None, None),
@@ -490,7 +491,7 @@ fn worth_measuring(options: &ReportOptions, draft: &Draft) -> Result<(), RunErro
     }
     Err(RunError::Contexts {
         path: match &options.subject {
-            Subject::Given { corpus, .. } => corpus.corpus[0].clone(),
+            Subject::Given { corpus, .. } => corpus.paths[0].clone(),
             Subject::BuiltIn { .. } => PathBuf::from("the built-in language"),
         },
         contexts: draft.rows(),
@@ -643,7 +644,7 @@ fn corpus_facts(space: &TextSpace, observation: &Observation) -> CorpusFacts {
             .collect(),
         bytes: info.bytes,
         documents: info.documents,
-        document_unit: match info.document_unit {
+        document_unit: match info.reading.as_ref().map(|r| r.documents) {
             Some(DocumentUnit::File) => "file".into(),
             _ => "line".into(),
         },

@@ -21,7 +21,7 @@ pub enum ObserveError {
     #[error("{path}: {what}; choose another destination", path = path.display())]
     Destination { path: PathBuf, what: String },
     #[error(
-        "the index was made with the tokenizer {index}, the model reads {model}: index the corpus with the model's tokenizer (lawvere index --tokenizer MODEL)"
+        "the index was made with the tokenizer {index}, the model reads {model}: index the corpus with the model's tokenizer (lawvere index build --tokenizer MODEL)"
     )]
     TokenizerMismatch { index: String, model: String },
     #[error("{0}")]

@@ -43,8 +43,8 @@ impl BlockCounts {
 /// Documents dealt to blocks, in order.
 #[derive(Debug)]
 pub(crate) struct Blocks {
-    /// The first symbol of each block; the first is 0.
-    starts: Vec<u32>,
+    /// Shard by shard, the first symbol of each block in it; the first is 0.
+    starts: Vec<Vec<(u32, u16)>>,
     pub document_bounds: Vec<usize>,
     pub tokens: Vec<u64>,
 }
@@ -53,39 +53,48 @@ impl Blocks {
     /// At most `wanted` runs of documents with about as many tokens each: a document goes where
     /// its middle falls, and a block that gets none does not exist.
     pub fn deal(space: &TextSpace, wanted: u16) -> Self {
-        let view = space.view();
-        let n = view.len().max(1) as u64;
+        let n = space.tokens() + space.documents() as u64;
         let mut out = Self {
             starts: Vec::new(),
             document_bounds: Vec::new(),
             tokens: Vec::new(),
         };
-        let mut current = None;
-        for i in 0..space.documents() {
-            let Range { start, end } = view.document(i).unwrap_or_default();
-            let block = (start + end) as u64 * u64::from(wanted) / (2 * n);
-            if current != Some(block) {
-                current = Some(block);
-                out.starts.push(start as u32);
-                out.document_bounds.push(i);
-                out.tokens.push(0);
+        let (mut current, mut document, mut before) = (None, 0, 0);
+        for shard in &space.shards {
+            let view = shard.view();
+            let mut starts: Vec<(u32, u16)> = Vec::new();
+            for Range { start, end } in (0..shard.documents()).filter_map(|i| view.document(i)) {
+                let middle = 2 * before + (start + end) as u64;
+                let block = middle * u64::from(wanted) / (2 * n.max(1));
+                if current != Some(block) {
+                    current = Some(block);
+                    out.document_bounds.push(document);
+                    out.tokens.push(0);
+                }
+                let number = (out.tokens.len() - 1) as u16;
+                if starts.last().is_none_or(|last| last.1 != number) {
+                    starts.push((start as u32, number));
+                }
+                if let Some(tokens) = out.tokens.last_mut() {
+                    *tokens += (end - start) as u64;
+                }
+                document += 1;
             }
-            if let Some(tokens) = out.tokens.last_mut() {
-                *tokens += (end - start) as u64;
-            }
+            before += view.len() as u64;
+            out.starts.push(starts);
         }
-        out.document_bounds.push(space.documents());
+        out.document_bounds.push(document);
         out
     }
 
     pub fn len(&self) -> usize {
-        self.starts.len()
+        self.tokens.len()
     }
 
-    /// The block of a symbol's position.
-    pub fn of(&self, position: u32) -> usize {
-        self.starts
-            .partition_point(|&start| start <= position)
-            .saturating_sub(1)
+    /// The block of a symbol's position in a shard.
+    pub fn of(&self, shard: usize, position: u32) -> usize {
+        let starts = &self.starts[shard];
+        let after = starts.partition_point(|start| start.0 <= position);
+        usize::from(starts[after.saturating_sub(1)].1)
     }
 }

@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
@@ -6,7 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::{BlockCounts, Blocks};
-use crate::space::View;
+use crate::shard::{Shard, View};
 use crate::{TextError, TextSpace};
 
 /// What the end of a document is in a table of contexts.
@@ -91,19 +92,27 @@ impl ContextTable {
 }
 
 /// A context before its outcomes are looked up. The order is the table's: by decreasing count,
-/// then by tokens, which is by rank in the suffix array.
+/// then by tokens, which is the order they are found in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
     negated_count: i64,
+    rank: u64,
+    /// Where it stands first: the shard, and the suffix's rank there.
+    shard: u32,
     start: u32,
-    end: u32,
+}
+
+/// An outcome of a context.
+struct Outcome {
+    outcome: u32,
+    count: u64,
+    blocks: Vec<(u16, u32)>,
 }
 
 struct Row {
-    counts: Vec<(u32, u64)>,
+    tokens: Vec<u32>,
     ended: u64,
-    /// For each count, its blocks.
-    blocks: Vec<Vec<(u16, u32)>>,
+    outcomes: Vec<Outcome>,
 }
 
 /// Contexts whose rows are held twice, once by the threads and once in the table.
@@ -116,8 +125,8 @@ impl TextSpace {
     /// A context occurs where `order` tokens of one document stand; what follows is a token or the
     /// document's end. Every context occurs, so a `min_count` of 0 means 1.
     ///
-    /// One pass over the common prefixes, O(N), then O(outcomes log N) for each context listed, in
-    /// parallel (with blocks also O(occurrences)); memory: the table, and while it is searched 16
+    /// One pass over the common prefixes, O(N), then O(occurrences / 32 + outcomes) for each context listed, in
+    /// parallel (with blocks also O(occurrences)); memory: the table, and while it is searched 24
     /// bytes for each context that qualifies, or with `top` for each kept.
     ///
     /// # Errors
@@ -148,9 +157,9 @@ impl TextSpace {
         if order > longest_document {
             return Err(none);
         }
-        let view = self.view();
         let dropped = options.document_end == DocumentEnd::Dropped;
-        let (found, total_contexts) = find(&view, order, min_count.max(1), dropped, options.top);
+        let views: Vec<View<'_>> = self.shards.iter().map(Shard::view).collect();
+        let (found, total_contexts) = find(&views, order, min_count.max(1), dropped, options.top);
         if found.is_empty() {
             return Err(none);
         }
@@ -177,10 +186,10 @@ impl TextSpace {
         for chunk in found.chunks(CHUNK) {
             let rows: Vec<Row> = chunk
                 .par_iter()
-                .map(|f| row(&view, order, f, outcome, blocks.as_ref()))
-                .collect();
-            for (found, row) in chunk.iter().zip(rows) {
-                table.push(&view, found, row)?;
+                .map(|f| self.row(&views, order, f, outcome, blocks.as_ref()))
+                .collect::<Result<_, _>>()?;
+            for row in rows {
+                table.push(row)?;
             }
         }
         Ok(table)
@@ -188,29 +197,95 @@ impl TextSpace {
 
     /// The number of documents with at least `order` tokens: each ends with one context.
     fn documents_of(&self, order: usize) -> u64 {
-        let view = self.view();
-        let long_enough = |i: &usize| view.document(*i).is_some_and(|d| d.len() >= order);
-        (0..self.documents()).filter(long_enough).count() as u64
+        self.document_lengths().filter(|&n| n >= order).count() as u64
+    }
+
+    /// The outcomes of one context; the end of a document is counted as `end_outcome`, if that is one.
+    fn row(
+        &self,
+        views: &[View<'_>],
+        order: usize,
+        found: &Found,
+        end_outcome: Option<u32>,
+        blocks: Option<&Blocks>,
+    ) -> Result<Row, TextError> {
+        let at = views.get(found.shard as usize);
+        let token = |depth| at?.token_of(at?.symbol_at(found.start as usize, depth));
+        let tokens: Option<Vec<u32>> = (0..order).map(token).collect();
+        let tokens = tokens.ok_or_else(|| TextError::Inconsistent {
+            problem: "a context holds a document end".into(),
+        })?;
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        let mut ended = 0;
+        let mut tally = vec![0u32; blocks.map_or(0, Blocks::len)];
+        for (shard, (view, ranks)) in views.iter().zip(self.intervals(&tokens)).enumerate() {
+            view.for_each_run(ranks, order, &mut |symbol, run| {
+                let token = view.token_of(symbol);
+                if token.is_none() {
+                    ended += run.len() as u64;
+                }
+                let Some(outcome) = token.or(end_outcome) else {
+                    return;
+                };
+                let count = run.len() as u64;
+                let mut in_blocks = Vec::new();
+                if let Some(blocks) = blocks {
+                    for &position in view.suffix_array.get(run).unwrap_or_default() {
+                        tally[blocks.of(shard, position)] += 1;
+                    }
+                    let hit = tally.iter_mut().zip(0..).filter(|(count, _)| **count > 0);
+                    in_blocks.extend(hit.map(|(count, block)| (block, std::mem::take(count))));
+                }
+                outcomes.push(Outcome {
+                    outcome,
+                    count,
+                    blocks: in_blocks,
+                });
+            });
+        }
+        // Within a shard the ends come first, and after that shard those of the next.
+        outcomes.sort_by_key(|o| o.outcome);
+        outcomes.dedup_by(|later, first| {
+            let same = later.outcome == first.outcome;
+            if same {
+                first.count += later.count;
+                first.blocks = merged(&first.blocks, &later.blocks);
+            }
+            same
+        });
+        Ok(Row {
+            tokens,
+            ended,
+            outcomes,
+        })
     }
 }
 
-impl ContextTable {
-    fn push(&mut self, view: &View<'_>, found: &Found, row: Row) -> Result<(), TextError> {
-        let inconsistent = |problem: String| TextError::Inconsistent { problem };
-        for depth in 0..self.order {
-            let token = view.token_of(view.symbol_at(found.start as usize, depth));
-            self.tokens
-                .push(token.ok_or_else(|| inconsistent("a context holds a document end".into()))?);
+/// The sum of counts by block.
+fn merged(a: &[(u16, u32)], b: &[(u16, u32)]) -> Vec<(u16, u32)> {
+    let mut all = [a, b].concat();
+    all.sort_unstable();
+    all.dedup_by(|later, first| {
+        let same = later.0 == first.0;
+        if same {
+            first.1 += later.1;
         }
+        same
+    });
+    all
+}
+
+impl ContextTable {
+    fn push(&mut self, row: Row) -> Result<(), TextError> {
+        self.tokens.extend(row.tokens);
         self.ended.push(row.ended);
         self.counts
-            .push_row(row.counts)
-            .map_err(|e| inconsistent(e.to_string()))?;
+            .push_row(row.outcomes.iter().map(|o| (o.outcome, o.count)))?;
         if let Some(out) = &mut self.blocks {
-            for (block, count) in row.blocks.iter().map(|entry| entry.iter().copied().unzip()) {
-                let (block, count): (Vec<u16>, Vec<u32>) = (block, count);
-                out.blocks.extend(block);
-                out.counts.extend(count);
+            for outcome in row.outcomes {
+                let (blocks, counts): (Vec<u16>, Vec<u32>) = outcome.blocks.into_iter().unzip();
+                out.blocks.extend(blocks);
+                out.counts.extend(counts);
                 out.indptr.push(out.blocks.len() as u64);
             }
         }
@@ -218,9 +293,84 @@ impl ContextTable {
     }
 }
 
+/// The contexts of one order in a shard, by their tokens: the ranks of the suffixes that begin with each.
+struct Groups<'a> {
+    view: View<'a>,
+    order: usize,
+    next: usize,
+}
+
+impl Iterator for Groups<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        while self.next < self.view.len() {
+            let start = self.next;
+            let mut end = start + 1;
+            while end < self.view.len() && self.view.shares(end, self.order) {
+                end += 1;
+            }
+            self.next = end;
+            // Neighbours with a common prefix of `order` tokens have that many; a lone suffix may not.
+            if end - start > 1 || is_context(&self.view, start, self.order) {
+                return Some(start..end);
+            }
+        }
+        None
+    }
+}
+
+/// Visits the contexts of one order by their tokens: for each the shards that have it, with the ranks.
+fn for_each_context(
+    views: &[View<'_>],
+    order: usize,
+    visit: &mut impl FnMut(&[(usize, Range<usize>)]),
+) {
+    let mut groups: Vec<_> = views
+        .iter()
+        .map(|&view| {
+            let groups = Groups {
+                view,
+                order,
+                next: 0,
+            };
+            groups.peekable()
+        })
+        .collect();
+    let compare = |a: &(usize, Range<usize>), b: &(usize, Range<usize>)| {
+        let token = |(shard, ranks): &(usize, Range<usize>), depth| {
+            let view = &views[*shard];
+            view.token_of(view.symbol_at(ranks.start, depth))
+        };
+        let mut orders = (0..order).map(|depth| token(a, depth).cmp(&token(b, depth)));
+        orders.find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+    };
+    let mut here: Vec<(usize, Range<usize>)> = Vec::with_capacity(views.len());
+    loop {
+        here.clear();
+        for (shard, group) in groups.iter_mut().enumerate() {
+            let Some(ranks) = group.peek() else { continue };
+            let head = (shard, ranks.clone());
+            match here.first().map(|least| compare(&head, least)) {
+                Some(Ordering::Greater) => continue,
+                Some(Ordering::Less) => here.clear(),
+                _ => {}
+            }
+            here.push(head);
+        }
+        if here.is_empty() {
+            return;
+        }
+        visit(&here);
+        for (shard, _) in &here {
+            groups[*shard].next();
+        }
+    }
+}
+
 /// The contexts that qualify, in the table's order and at most `top`, and how many there are.
 fn find(
-    view: &View<'_>,
+    views: &[View<'_>],
     order: usize,
     min_count: u64,
     dropped: bool,
@@ -229,27 +379,29 @@ fn find(
     let mut kept: BinaryHeap<Found> = BinaryHeap::new();
     let mut all = Vec::new();
     let mut total = 0;
-    let mut visit = |Range { start, end }: Range<usize>| {
-        let occurrences = (end - start) as u64;
-        // Neighbours with a common prefix of `order` tokens have that many; a lone suffix may not.
-        if occurrences < min_count || (end - start == 1 && !is_context(view, start, order)) {
+    for_each_context(views, order, &mut |places| {
+        let occurrences: u64 = places.iter().map(|(_, ranks)| ranks.len() as u64).sum();
+        if occurrences < min_count {
             return;
         }
-        let ended = if dropped {
-            ends(view, start..end, order)
-        } else {
-            0
+        let ended: u64 = match dropped {
+            true => places
+                .iter()
+                .map(|(shard, ranks)| ends(&views[*shard], ranks.clone(), order))
+                .sum(),
+            false => 0,
         };
         let count = occurrences - ended;
         if count < min_count {
             return;
         }
-        total += 1;
         let found = Found {
             negated_count: -(count as i64),
-            start: start as u32,
-            end: end as u32,
+            rank: total as u64,
+            shard: places[0].0 as u32,
+            start: places[0].1.start as u32,
         };
+        total += 1;
         match top {
             None => all.push(found),
             Some(top) if kept.len() < top => kept.push(found),
@@ -259,15 +411,7 @@ fn find(
                 }
             }
         }
-    };
-    let mut start = 0;
-    for (end, &common) in view.lcp.iter().enumerate().skip(1) {
-        if (common as usize) < order {
-            visit(start..end);
-            start = end;
-        }
-    }
-    visit(start..view.len());
+    });
     all.extend(kept);
     all.par_sort_unstable();
     (all, total)
@@ -284,49 +428,4 @@ fn ends(view: &View<'_>, Range { start, end }: Range<usize>, order: usize) -> u6
         0 => (view.run_end(start, end, order) - start) as u64,
         _ => 0,
     }
-}
-
-/// The outcomes of one context; the end of a document is counted as `end_outcome`, if that is one.
-fn row(
-    view: &View<'_>,
-    order: usize,
-    found: &Found,
-    end_outcome: Option<u32>,
-    blocks: Option<&Blocks>,
-) -> Row {
-    let mut out = Row {
-        counts: Vec::new(),
-        ended: 0,
-        blocks: Vec::new(),
-    };
-    let end = found.end as usize;
-    let mut tally = vec![0u32; blocks.map_or(0, Blocks::len)];
-    let mut add = |out: &mut Row, outcome: u32, run: Range<usize>| {
-        out.counts.push((outcome, run.len() as u64));
-        let Some(blocks) = blocks else { return };
-        for &position in &view.suffix_array[run] {
-            tally[blocks.of(position)] += 1;
-        }
-        let hit = tally.iter_mut().zip(0..).filter(|(count, _)| **count > 0);
-        out.blocks.push(
-            hit.map(|(count, block)| (block, std::mem::take(count)))
-                .collect(),
-        );
-    };
-    let first = found.start as usize;
-    let ended = ends(view, first..end, order);
-    out.ended = ended;
-    let mut child = first + ended as usize;
-    while child < end {
-        let next = view.run_end(child, end, order);
-        // Symbols increase with token ids, so the outcomes come in order.
-        if let Some(token) = view.token_of(view.symbol_at(child, order)) {
-            add(&mut out, token, child..next);
-        }
-        child = next;
-    }
-    if let Some(outcome) = end_outcome.filter(|_| ended > 0) {
-        add(&mut out, outcome, first..first + ended as usize);
-    }
-    out
 }

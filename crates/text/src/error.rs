@@ -17,31 +17,70 @@ pub enum TextError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{path}: the folder holds no .txt file", path = path.display())]
+    #[error("{path}: {problem}", path = path.display())]
+    Pattern { path: PathBuf, problem: String },
+    #[error("{path}: the folder holds no file of a corpus (.txt, .jsonl, .csv, .tsv, .parquet)", path = path.display())]
     NoTextFiles { path: PathBuf },
     #[error("{path}: empty: no document with text (blank lines are skipped)", path = path.display())]
     Empty { path: PathBuf },
-    #[error("{path}: looks binary: byte {offset} is NUL; a corpus is plain text in UTF-8", path = path.display())]
-    Binary { path: PathBuf, offset: usize },
-    #[error("{path}: byte {offset} (0x{byte:02X}) is not UTF-8; convert the file, or replace such bytes with --lossy", path = path.display())]
-    NotUtf8 {
+    #[error("{path}: looks binary: {at} is NUL; a corpus is text in UTF-8, or in one of the formats --format names", path = path.display())]
+    Binary { path: PathBuf, at: String },
+    #[error("{path}: {at} (0x{byte:02X}) is not UTF-8; convert the file, or replace such bytes with --lossy", path = path.display())]
+    NotUtf8 { path: PathBuf, at: String, byte: u8 },
+    #[error("{path}: the {packing} data are damaged or cut short: {problem}", path = path.display())]
+    Packed {
         path: PathBuf,
-        offset: usize,
-        byte: u8,
+        packing: &'static str,
+        problem: String,
     },
+    #[error("{path}: {what} is longer than {limit} bytes; raise --longest-document, or cut the documents", path = path.display())]
+    LongDocument {
+        path: PathBuf,
+        what: String,
+        limit: usize,
+    },
+    #[error("{path}: line {line}: {problem}", path = path.display())]
+    Record {
+        path: PathBuf,
+        line: u64,
+        problem: String,
+    },
+    #[error("{path}: {at}no {what} `{field}`; there {are} {listed}; choose with --field",
+        path = path.display(), at = line.map_or(String::new(), |l| format!("line {l}: ")),
+        are = if found.len() == 1 { "is" } else { "are" }, listed = listed(found))]
+    NoField {
+        path: PathBuf,
+        line: Option<u64>,
+        what: &'static str,
+        field: String,
+        found: Vec<String>,
+    },
+    #[error("{path}: {problem}", path = path.display())]
+    Shape { path: PathBuf, problem: String },
+    #[error("{path}: token {position} is {token}, outside the tokenizer's vocabulary of {vocab_size}; is it the tokenizer of these tokens, and are they as wide as --format says?", path = path.display())]
+    TokenOutsideVocabulary {
+        path: PathBuf,
+        token: i64,
+        position: u64,
+        vocab_size: usize,
+    },
+    #[error(
+        "token ids are indexed with the tokenizer that made them, not with words of the corpus; name it"
+    )]
+    TokensNeedTokenizer,
     #[error("the corpus has no document with text")]
     NoDocuments,
     #[error("the tokenizer makes no token out of this corpus")]
     NoTokens,
     #[error(
-        "the corpus has {symbols} tokens and document ends or more; an index holds fewer than 2^31 = 2147483648"
+        "a document has {tokens} tokens or more; a shard of this index holds fewer than {limit} tokens and document ends"
     )]
-    TooLarge { symbols: usize },
+    TooLarge { tokens: usize, limit: usize },
     #[error("the tokenizer gave token id {token}, outside its own vocabulary of {vocab_size}")]
     TokenOutOfRange { token: u32, vocab_size: usize },
     #[error("the suffix array could not be built: {0}")]
     SuffixArray(String),
-    #[error("{path}: {problem}; rebuild it with `lawvere index`", path = path.display())]
+    #[error("{path}: {problem}; rebuild it with `lawvere index build`", path = path.display())]
     Index { path: PathBuf, problem: String },
     #[error("{path}: {problem}; choose another place for the index", path = path.display())]
     Destination { path: PathBuf, problem: String },
@@ -63,10 +102,12 @@ pub enum TextError {
         option: &'static str,
         problem: String,
     },
-    #[error("the index contradicts itself ({problem}); rebuild it with `lawvere index`")]
+    #[error("the index contradicts itself ({problem}); rebuild it with `lawvere index build`")]
     Inconsistent { problem: String },
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error("the context {context} does not occur in the corpus; ask with back-off")]
+    Unseen { context: String },
     #[error("line {line} of the grammar: {problem}")]
     Grammar { line: usize, problem: String },
     #[error(
@@ -92,6 +133,19 @@ pub enum TextError {
         limit: usize,
         remedy: &'static str,
     },
+}
+
+/// Names for a message, as many as one can read.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 20;
+    let shown = names.iter().take(MOST).map(|name| format!("`{name}`"));
+    let mut shown: Vec<String> = shown.collect();
+    match names.len() {
+        0 => return "none".into(),
+        n if n > MOST => shown.push(format!("{} more", n - MOST)),
+        _ => {}
+    }
+    shown.join(", ")
 }
 
 impl From<SparseError> for TextError {

@@ -3,7 +3,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::TextSpace;
-use crate::query::NextCounts;
+use crate::query::{BATCH, NextCounts};
 
 /// What k_data says of a context that does not occur in the corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -40,8 +40,6 @@ pub struct Law {
 
 /// Rows of log-probabilities that are handed out at once.
 const BLOCK_ROWS: usize = 1024;
-/// How much of a context an error message shows.
-const SHOWN_TOKENS: usize = 24;
 
 impl<'a> DataKernel<'a> {
     /// The kernel of an indexed corpus.
@@ -57,6 +55,24 @@ impl<'a> DataKernel<'a> {
     pub fn law(&self, context: &[u32]) -> Result<Law, KernelError> {
         self.check(0, context)?;
         self.law_of(context)
+    }
+
+    /// [`law`](Self::law) of many contexts, in parallel.
+    ///
+    /// # Errors
+    /// As [`law`](Self::law), of the first context there is one of.
+    pub fn law_batch<T: AsRef<[u32]> + Sync>(
+        &self,
+        contexts: &[T],
+    ) -> Result<Vec<Law>, KernelError> {
+        let contexts = contexts.par_iter().enumerate().with_min_len(BATCH);
+        let laws: Vec<Result<Law, KernelError>> = contexts
+            .map(|(i, context)| {
+                self.check(i, context.as_ref())?;
+                self.law_of(context.as_ref())
+            })
+            .collect();
+        laws.into_iter().collect()
     }
 
     fn check(&self, window: usize, tokens: &[u32]) -> Result<(), KernelError> {
@@ -81,7 +97,7 @@ impl<'a> DataKernel<'a> {
         }
         match self.unseen {
             Unseen::Strict => Err(KernelError::UnseenContext {
-                context: self.describe(context),
+                context: self.space.shown(context),
             }),
             Unseen::BackOff => {
                 let used_length = self.space.longest_suffix(context);
@@ -92,18 +108,6 @@ impl<'a> DataKernel<'a> {
                 })
             }
         }
-    }
-
-    /// A context as text and as ids, from its last tokens if it is long.
-    fn describe(&self, context: &[u32]) -> String {
-        let shown = &context[context.len().saturating_sub(SHOWN_TOKENS)..];
-        let more = if shown.len() < context.len() {
-            "..."
-        } else {
-            ""
-        };
-        let text = self.space.tokenizer().decode(shown).unwrap_or_default();
-        format!("{more}{text:?} (tokens {more}{shown:?})")
     }
 
     fn log_row(&self, context: &[u32]) -> Result<Vec<(u32, f32)>, KernelError> {

@@ -1,7 +1,7 @@
 //! Corpora: readers, the suffix-array index of a corpus, and the kernel of the data; and a
 //! built-in [`Language`] whose kernel, k_true, is known exactly.
 //!
-//! A [`Corpus`] is plain text cut into documents. A [`TextSpace`] is its index: with it every
+//! A [`Corpus`] is text cut into documents. A [`TextSpace`] is its index: with it every
 //! count of a text, every next-token law of the data and every table of contexts is read off
 //! without the corpus being gone through again. [`DataKernel`] is the same index seen as a Markov
 //! kernel from contexts to next tokens, k_data.
@@ -47,21 +47,34 @@ mod blocks;
 mod build;
 mod contexts;
 mod corpus;
+mod distance;
 mod error;
 mod kernel;
 mod language;
+mod lookup;
 mod open;
+mod pages;
 mod query;
+mod sample;
+mod shard;
 mod space;
 mod store;
+mod verify;
 
 pub use blocks::BlockCounts;
+pub use build::{BuildOptions, words_of};
 pub use contexts::{ContextOptions, ContextTable, DocumentEnd};
-pub use corpus::{Corpus, DocumentUnit};
+pub use corpus::{
+    Corpus, CorpusOptions, CorpusReader, DocumentUnit, Format, ReadingInfo, SourceFile,
+};
+pub use distance::{Neighbour, Side};
 pub use error::TextError;
 pub use kernel::{DataKernel, Law, Unseen};
 pub use language::{ExactContexts, Grammar, Language, Reading, TrueKernel};
 /// The tokenizer that texts are read with, for convenience.
 pub use lawvere_token::Tokenizer;
-pub use query::NextCounts;
+pub use query::{NextCounts, Position, PreviousCounts};
+pub use sample::{Sample, SampleOptions};
+pub use shard::ShardInfo;
 pub use space::{SPACE_SCHEMA, SpaceInfo, TextSpace};
+pub use verify::{ShardState, Verification};

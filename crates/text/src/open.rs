@@ -2,83 +2,88 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use lawvere_token::{Tokenizer, map_file, sha256_hex};
 use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata};
 
-use crate::space::{MappedArrays, SPACE_SCHEMA, SpaceInfo, Storage, SymbolSlice, View};
-use crate::store::{ARRAYS_FILE, INFO_FILE, TOKENIZER_FILE};
+use crate::shard::{MappedArrays, Shard, ShardInfo, Storage, SymbolSlice, View};
+use crate::space::{SPACE_SCHEMA, SpaceInfo};
+use crate::store::{HEADER, INFO_FILE, TOKENIZER_FILE, checksum};
 use crate::{TextError, TextSpace};
 
 impl TextSpace {
-    /// Opens an index that [`save`](Self::save) wrote; its arrays stay on the disk, mapped.
+    /// Opens an index that [`save`](Self::save) or [`build_at`](Self::build_at) wrote; its arrays stay on the disk,
+    /// mapped.
     ///
     /// Everything is checked once: the checksums, the shapes, and that every value lies in its
-    /// range. O(N), one reading of the file.
+    /// range. O(N), one reading of the files, on all threads.
     ///
     /// # Errors
     /// A file that is missing, damaged or of another schema, each with its path; arrays that do
     /// not fit together.
     pub fn open(folder: &Path) -> Result<Self, TextError> {
-        let info_path = folder.join(INFO_FILE);
-        let info = read_info(&info_path)?;
-
-        let path = folder.join(TOKENIZER_FILE);
-        let bytes = fs::read(&path).map_err(|e| missing(&path, e))?;
-        check_digest(&path, &info, TOKENIZER_FILE, &bytes)?;
-        let text = String::from_utf8(bytes).map_err(|_| TextError::index(&path, "not UTF-8"))?;
-        let tokenizer =
-            Tokenizer::from_json(&text).map_err(|e| TextError::index(&path, e.to_string()))?;
-        if tokenizer.identity() != info.tokenizer_identity
-            || tokenizer.vocab_size() as u64 != info.vocab_size
-        {
-            let problem = "this is not the tokenizer that space.json names";
-            return Err(TextError::index(&path, problem));
-        }
-
-        let path = folder.join(ARRAYS_FILE);
-        let map = map_file(&path).map_err(|e| missing(&path, e))?;
-        check_digest(&path, &info, ARRAYS_FILE, &map)?;
-        let (header, metadata) =
-            SafeTensors::read_metadata(&map).map_err(|e| TextError::index(&path, e.to_string()))?;
-        let locate = |name, dtype, length| {
-            locate(&metadata, header, name, dtype, length).map_err(|p| TextError::index(&path, p))
-        };
-        let symbols = info
-            .tokens
-            .checked_add(info.documents)
-            .filter(|&n| n < 1 << 31);
-        let (n, wide) = match (symbols, info.symbol_bits) {
-            (Some(n), 16) => (n as usize, false),
-            (Some(n), 32) => (n as usize, true),
-            (None, _) => return Err(TextError::index(&info_path, "too many tokens")),
-            (_, bits) => {
-                let problem = format!("symbols of {bits} bits; 16 and 32 are known");
-                return Err(TextError::index(&info_path, problem));
-            }
-        };
-        let symbol_type = if wide { Dtype::U32 } else { Dtype::U16 };
-        let arrays = MappedArrays {
-            wide,
-            symbols: locate("symbols", symbol_type, Some(n))?,
-            suffix_array: locate("suffix_array", Dtype::U32, Some(n))?,
-            lcp: locate("lcp", Dtype::U32, Some(n))?,
-            document_starts: locate("document_starts", Dtype::U64, Some(info.documents as usize))?,
-            token_ids: locate("token_ids", Dtype::U32, None)?,
-            map,
-        };
-        check_aligned(&arrays).map_err(|p| TextError::index(&path, p))?;
-        check_values(&arrays.view(), info.vocab_size).map_err(|p| TextError::index(&path, p))?;
-        Ok(Self {
-            info,
-            tokenizer,
-            storage: Storage::Mapped(arrays),
-            unigrams: OnceLock::new(),
-        })
+        let (info, tokenizer) = open_description(folder)?;
+        let shards = info.shards.iter().map(|shard| {
+            let path = folder.join(&shard.file);
+            let arrays = map_shard(&path, shard)?;
+            let wrong = |problem| TextError::index(&path, problem);
+            check_sums(&arrays, shard).map_err(wrong)?;
+            check_values(&arrays.view(), info.vocab_size).map_err(wrong)?;
+            Ok(Shard::new(shard.clone(), Storage::Mapped(arrays)))
+        });
+        let shards = shards.collect::<Result<_, TextError>>()?;
+        Ok(Self::new(info, tokenizer, shards))
     }
+
+    /// One that this process has just written, and need not read again.
+    pub(crate) fn written(
+        folder: &Path,
+        info: SpaceInfo,
+        tokenizer: Tokenizer,
+    ) -> Result<Self, TextError> {
+        let open = |shard: &ShardInfo| {
+            let arrays = map_shard(&folder.join(&shard.file), shard)?;
+            Ok(Shard::new(shard.clone(), Storage::Mapped(arrays)))
+        };
+        let shards = info.shards.iter().map(open);
+        let shards = shards.collect::<Result<_, TextError>>()?;
+        Ok(Self::new(info, tokenizer, shards))
+    }
+
+    /// What the index in `folder` says of itself; its shards are not looked at.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), of `space.json` and `tokenizer.json`.
+    pub fn describe(folder: &Path) -> Result<SpaceInfo, TextError> {
+        Ok(open_description(folder)?.0)
+    }
+}
+
+/// What an index says of itself, and its tokenizer.
+pub(crate) fn open_description(folder: &Path) -> Result<(SpaceInfo, Tokenizer), TextError> {
+    let info_path = folder.join(INFO_FILE);
+    let info = read_info(&info_path)?;
+    let path = folder.join(TOKENIZER_FILE);
+    let bytes = fs::read(&path).map_err(|e| missing(&path, e))?;
+    if sha256_hex(&bytes) != info.tokenizer_checksum {
+        return Err(TextError::index(&path, damaged(bytes.len())));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| TextError::index(&path, "not UTF-8"))?;
+    let tokenizer =
+        Tokenizer::from_json(&text).map_err(|e| TextError::index(&path, e.to_string()))?;
+    if tokenizer.identity() != info.tokenizer_identity
+        || tokenizer.vocab_size() as u64 != info.vocab_size
+    {
+        let problem = "this is not the tokenizer that space.json names";
+        return Err(TextError::index(&path, problem));
+    }
+    let total = |of: fn(&ShardInfo) -> u64| info.shards.iter().map(of).sum::<u64>();
+    if total(|s| s.tokens) != info.tokens || total(|s| s.documents) != info.documents {
+        return Err(TextError::index(&info_path, "its shards do not add up"));
+    }
+    Ok((info, tokenizer))
 }
 
 fn read_info(path: &Path) -> Result<SpaceInfo, TextError> {
@@ -94,7 +99,15 @@ fn read_info(path: &Path) -> Result<SpaceInfo, TextError> {
         }
         None => return Err(TextError::index(path, "no schema: not an index of Lawvere")),
     }
-    serde_json::from_value(value).map_err(|e| TextError::index(path, e.to_string()))
+    let info: SpaceInfo =
+        serde_json::from_value(value).map_err(|e| TextError::index(path, e.to_string()))?;
+    if info.own_checksum() != info.checksum {
+        return Err(TextError::index(
+            path,
+            "damaged or edited: its checksum is another",
+        ));
+    }
+    Ok(info)
 }
 
 fn missing(path: &Path, error: io::Error) -> TextError {
@@ -107,20 +120,96 @@ fn missing(path: &Path, error: io::Error) -> TextError {
     }
 }
 
-fn check_digest(path: &Path, info: &SpaceInfo, name: &str, bytes: &[u8]) -> Result<(), TextError> {
-    match info.files.get(name) {
-        None => Err(TextError::index(
-            path,
-            format!("{INFO_FILE} names no checksum for it"),
-        )),
-        Some(wanted) if *wanted == sha256_hex(bytes) => Ok(()),
-        Some(_) => {
-            let problem = format!(
-                "damaged or truncated: its SHA-256 over {} bytes is not the one in {INFO_FILE}",
-                bytes.len()
-            );
-            Err(TextError::index(path, problem))
+fn damaged(bytes: usize) -> String {
+    format!("damaged or truncated: the checksum of its {bytes} bytes is not the one in {INFO_FILE}")
+}
+
+/// Maps a shard's file and finds its arrays; their values are not looked at.
+pub(crate) fn map_shard(path: &Path, shard: &ShardInfo) -> Result<MappedArrays, TextError> {
+    let wrong = |problem: String| TextError::index(path, problem);
+    let size = fs::metadata(path).map_err(|e| missing(path, e))?.len();
+    if size == 0 {
+        return Err(wrong(damaged(0)));
+    }
+    let map = map_file(path).map_err(|e| missing(path, e))?;
+    let symbols = shard.tokens.checked_add(shard.documents);
+    let symbols = symbols.filter(|&n| n < 1 << 31);
+    let (n, wide) = match (symbols, shard.symbol_bits) {
+        (Some(n), 16) => (n as usize, false),
+        (Some(n), 32) => (n as usize, true),
+        (None, _) => return Err(wrong(format!("too many tokens in {INFO_FILE}"))),
+        (_, bits) => {
+            return Err(wrong(format!(
+                "symbols of {bits} bits in {INFO_FILE}; 16 and 32 are known"
+            )));
         }
+    };
+    // The header's own checksum first: what it says of the rest is then believed.
+    let length = map.first_chunk().map(|&b| u64::from_le_bytes(b) as usize);
+    let header = length.and_then(|n| map.get(..n.checked_add(8)?));
+    let known = header.map(checksum).zip(shard.checksums.get(HEADER));
+    if known.is_none_or(|(found, wanted)| found != *wanted) {
+        return Err(wrong(damaged(map.len())));
+    }
+    let (header, metadata) = SafeTensors::read_metadata(&map)
+        .map_err(|e| wrong(format!("damaged or truncated: {e}")))?;
+    let locate =
+        |name, dtype, length| locate(&metadata, header, name, dtype, length).map_err(wrong);
+    let symbol_type = if wide { Dtype::U32 } else { Dtype::U16 };
+    let arrays = MappedArrays {
+        wide,
+        symbols: locate("symbols", symbol_type, Some(n))?,
+        suffix_array: locate("suffix_array", Dtype::U32, Some(n))?,
+        lcp: locate("lcp", Dtype::U8, Some(n))?,
+        document_starts: locate(
+            "document_starts",
+            Dtype::U32,
+            Some(shard.documents as usize),
+        )?,
+        token_ids: locate("token_ids", Dtype::U32, None)?,
+        map,
+    };
+    let all = arrays.all();
+    let whole = all
+        .iter()
+        .all(|(_, range)| arrays.map.get(range.clone()).is_some());
+    if !whole {
+        return Err(wrong(damaged(arrays.map.len())));
+    }
+    check_aligned(&arrays).map_err(wrong)?;
+    Ok(arrays)
+}
+
+impl MappedArrays {
+    /// The arrays by name.
+    pub(crate) fn all(&self) -> [(&'static str, Range<usize>); 5] {
+        [
+            ("symbols", self.symbols.clone()),
+            ("suffix_array", self.suffix_array.clone()),
+            ("lcp", self.lcp.clone()),
+            ("document_starts", self.document_starts.clone()),
+            ("token_ids", self.token_ids.clone()),
+        ]
+    }
+
+    /// The arrays whose checksums are others than those in `space.json`.
+    pub(crate) fn damaged(&self, shard: &ShardInfo) -> Vec<&'static str> {
+        let all = self.all();
+        let bad = all.par_iter().filter(|(name, range)| {
+            let found = self.map.get(range.clone()).map(checksum);
+            found.as_ref() != shard.checksums.get(*name)
+        });
+        bad.map(|(name, _)| *name).collect()
+    }
+}
+
+fn check_sums(arrays: &MappedArrays, shard: &ShardInfo) -> Result<(), String> {
+    match &arrays.damaged(shard)[..] {
+        [] => Ok(()),
+        bad => Err(format!(
+            "damaged: the checksum of {} is not the one in {INFO_FILE}",
+            bad.join(", ")
+        )),
     }
 }
 
@@ -159,15 +248,17 @@ fn check_aligned(arrays: &MappedArrays) -> Result<(), String> {
         let bytes = arrays.map.get(range.clone());
         bytes.is_some_and(|b| bytemuck::try_cast_slice::<u8, T>(b).is_ok())
     }
-    let words = [&arrays.suffix_array, &arrays.lcp, &arrays.token_ids];
+    let words = [
+        &arrays.suffix_array,
+        &arrays.document_starts,
+        &arrays.token_ids,
+    ];
     let symbols = if arrays.wide {
         aligned::<u32>(arrays, &arrays.symbols)
     } else {
         aligned::<u16>(arrays, &arrays.symbols)
     };
-    let rest = words.iter().all(|r| aligned::<u32>(arrays, r))
-        && aligned::<u64>(arrays, &arrays.document_starts);
-    if symbols && rest {
+    if symbols && words.iter().all(|r| aligned::<u32>(arrays, r)) {
         Ok(())
     } else {
         Err("a tensor is not aligned".into())
@@ -176,21 +267,24 @@ fn check_aligned(arrays: &MappedArrays) -> Result<(), String> {
 
 /// Whether every value lies in its range, so that no query can read out of bounds. (Whether the
 /// suffix array is sorted is left to the checksum: an unsorted one gives wrong counts, no panic.)
-fn check_values(view: &View<'_>, vocab_size: u64) -> Result<(), String> {
+pub(crate) fn check_values(view: &View<'_>, vocab_size: u64) -> Result<(), String> {
     let n = view.len() as u64;
     let ids = view.token_ids;
     if ids.windows(2).any(|p| p[0] >= p[1]) || ids.iter().any(|&id| u64::from(id) >= vocab_size) {
         return Err("token_ids do not increase within the vocabulary".into());
     }
-    let (mut largest, mut ends) = (0, 0);
-    let mut scan = |symbol: u32| {
-        largest = largest.max(symbol);
-        ends += usize::from(symbol == 0);
+    let both = |a: (u32, usize), b: (u32, usize)| (a.0.max(b.0), a.1 + b.1);
+    let seen = |symbol: u32| (symbol, usize::from(symbol == 0));
+    let (largest, ends) = match view.symbols {
+        SymbolSlice::Narrow(s) => s
+            .par_iter()
+            .map(|&x| seen(x.into()))
+            .reduce(Default::default, both),
+        SymbolSlice::Wide(s) => s
+            .par_iter()
+            .map(|&x| seen(x))
+            .reduce(Default::default, both),
     };
-    match view.symbols {
-        SymbolSlice::Narrow(s) => s.iter().for_each(|&x| scan(x.into())),
-        SymbolSlice::Wide(s) => s.iter().for_each(|&x| scan(x)),
-    }
     if largest as usize > ids.len() {
         return Err(format!(
             "a symbol is {largest}, but token_ids name {}",
@@ -198,7 +292,8 @@ fn check_values(view: &View<'_>, vocab_size: u64) -> Result<(), String> {
         ));
     }
     let starts = view.document_starts;
-    let follows_an_end = |&p: &u64| p < n && view.symbols.get((p as usize).wrapping_sub(1)) == 0;
+    let follows_an_end =
+        |&p: &u32| u64::from(p) < n && view.symbols.get((p as usize).wrapping_sub(1)) == 0;
     let cut_in_order = starts.first() == Some(&0)
         && starts.windows(2).all(|p| p[0] < p[1])
         && starts.iter().all(follows_an_end)
@@ -207,7 +302,7 @@ fn check_values(view: &View<'_>, vocab_size: u64) -> Result<(), String> {
     if !cut_in_order {
         return Err("document_starts do not stand where documents end".into());
     }
-    let fits = |(&position, &common): (&u32, &u32)| u64::from(position) + u64::from(common) < n;
+    let fits = |(&position, &common): (&u32, &u8)| u64::from(position) + u64::from(common) < n;
     if view.lcp.first() != Some(&0) || !view.suffix_array.par_iter().zip(view.lcp).all(fits) {
         return Err("suffix_array or lcp points beyond the text".into());
     }

@@ -1,9 +1,13 @@
 use std::ops::Range;
 
+use rayon::prelude::*;
+use serde::Serialize;
+
 use crate::TextSpace;
+use crate::shard::Shard;
 
 /// What follows a text in the corpus.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct NextCounts {
     /// The tokens that follow and how often each does, token ids increasing, counts positive.
     pub counts: Vec<(u32, u64)>,
@@ -17,6 +21,27 @@ impl NextCounts {
         self.counts.iter().map(|(_, count)| count).sum::<u64>() + self.ended
     }
 }
+
+/// What comes before a text in the corpus.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PreviousCounts {
+    /// The tokens that come before and how often each does, token ids increasing, counts positive.
+    pub counts: Vec<(u32, u64)>,
+    /// How often a document begins there.
+    pub began: u64,
+}
+
+/// Where a text occurs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Position {
+    /// The document, from 0.
+    pub document: u64,
+    /// The token of the document that the text begins at, from 0.
+    pub token: u64,
+}
+
+/// Texts that are answered together by one thread.
+pub(crate) const BATCH: usize = 64;
 
 impl TextSpace {
     /// How often `tokens` occurs in the corpus: overlapping occurrences, none of them across the
@@ -35,45 +60,111 @@ impl TextSpace {
     /// assert_eq!(space.count(&[]), 4);
     /// ```
     pub fn count(&self, tokens: &[u32]) -> u64 {
-        self.range(tokens).len() as u64
+        self.shards.iter().map(|s| s.count(tokens)).sum()
     }
 
-    /// The ranks, in the suffix array, of the suffixes that begin with `tokens`: one for each
-    /// occurrence. A longer text's range lies within those of its prefixes. O(len log N).
-    pub fn range(&self, tokens: &[u32]) -> Range<usize> {
-        if tokens.is_empty() {
-            // Suffixes that begin with a document's end come first.
-            return self.documents().min(self.view().len())..self.view().len();
-        }
-        self.symbols_of(tokens)
-            .map_or(0..0, |symbols| self.view().interval(&symbols))
+    /// Makes what the first question would make: the first symbols of every 16th suffix, side by side in memory, and
+    /// a copy there of the symbols of mapped shards up to a gigabyte. O(N), in parallel; once.
+    pub fn prepare(&self) {
+        self.shards.iter().for_each(Shard::prepare);
+    }
+
+    /// [`count`](Self::count) of many texts, in parallel.
+    pub fn count_batch<T: AsRef<[u32]> + Sync>(&self, texts: &[T]) -> Vec<u64> {
+        let texts = texts.par_iter().with_min_len(BATCH);
+        texts.map(|t| self.count(t.as_ref())).collect()
     }
 
     /// Which tokens follow `context` how often, and how often a document ends there; all zero for
     /// a context that does not occur. After the empty context every token and every document end
-    /// counts once. O(len log N + outcomes log N): the suffixes themselves are not visited
-    /// (and the empty context is worked out only once).
+    /// counts once. O(len log N + occurrences / 32 + outcomes): a byte is looked at for each occurrence, the
+    /// text only for each outcome (and the empty context is worked out only once).
     pub fn next_tokens(&self, context: &[u32]) -> NextCounts {
         if context.is_empty() {
             return self.unigrams.get_or_init(|| self.outcomes(&[])).clone();
         }
-        self.symbols_of(context)
-            .map_or_else(NextCounts::default, |s| self.outcomes(&s))
+        self.outcomes(context)
+    }
+
+    /// [`next_tokens`](Self::next_tokens) of many contexts, in parallel.
+    pub fn next_tokens_batch<T: AsRef<[u32]> + Sync>(&self, contexts: &[T]) -> Vec<NextCounts> {
+        let contexts = contexts.par_iter().with_min_len(BATCH);
+        contexts.map(|c| self.next_tokens(c.as_ref())).collect()
     }
 
     fn outcomes(&self, context: &[u32]) -> NextCounts {
-        let mut out = NextCounts::default();
-        let view = self.view();
-        let Range { start, end } = view.interval(context);
-        let mut child = start;
-        while child < end {
-            let next = view.run_end(child, end, context.len());
-            let count = (next - child) as u64;
-            match view.token_of(view.symbol_at(child, context.len())) {
-                Some(token) => out.counts.push((token, count)),
-                None => out.ended += count,
+        let mut parts =
+            self.shards.iter().map(|shard| {
+                let (view, mut part) = (shard.view(), NextCounts::default());
+                let range = shard.interval(context);
+                view.for_each_run(range, context.len(), &mut |symbol, run| match view
+                    .token_of(symbol)
+                {
+                    Some(token) => part.counts.push((token, run.len() as u64)),
+                    None => part.ended += run.len() as u64,
+                });
+                part
+            });
+        let mut all = parts.next().unwrap_or_default();
+        for part in parts {
+            all.ended += part.ended;
+            all.counts = added(&all.counts, &part.counts);
+        }
+        all
+    }
+
+    /// Which tokens come before `tokens` how often, and how often a document begins there. The empty text
+    /// stands before every token and before every document's end.
+    ///
+    /// O(len log N + occurrences): every occurrence is visited, in parallel.
+    pub fn previous_tokens(&self, tokens: &[u32]) -> PreviousCounts {
+        let mut all = PreviousCounts::default();
+        for shard in &self.shards {
+            let view = shard.view();
+            let ranks = shard.interval(tokens);
+            let positions = view.suffix_array.get(ranks).unwrap_or_default();
+            let before = |&p: &u32| p.checked_sub(1).map_or(0, |p| view.symbols.get(p as usize));
+            let mut symbols: Vec<u32> = positions.par_iter().map(before).collect();
+            symbols.par_sort_unstable();
+            let mut part = Vec::new();
+            for run in symbols.chunk_by(|a, b| a == b) {
+                match view.token_of(run[0]) {
+                    Some(token) => part.push((token, run.len() as u64)),
+                    None => all.began += run.len() as u64,
+                }
             }
-            child = next;
+            all.counts = added(&all.counts, &part);
+        }
+        all
+    }
+
+    /// Where `tokens` occurs: the first `most` places in the order of the corpus. The empty text stands
+    /// nowhere. O(len log N + occurrences).
+    pub fn positions(&self, tokens: &[u32], most: usize) -> Vec<Position> {
+        let mut out = Vec::new();
+        let mut documents_before = 0;
+        for shard in &self.shards {
+            if out.len() == most || tokens.is_empty() {
+                break;
+            }
+            let view = shard.view();
+            let ranks = shard.interval(tokens);
+            let mut found = view.suffix_array.get(ranks).unwrap_or_default().to_vec();
+            let wanted = most - out.len();
+            if wanted < found.len() {
+                found.select_nth_unstable(wanted);
+                found.truncate(wanted);
+            }
+            found.par_sort_unstable();
+            out.extend(found.into_iter().map(|position| {
+                let document = view.document_of(position);
+                let start = view.document_starts.get(document).copied().unwrap_or(0);
+                Position {
+                    document: documents_before + document as u64,
+                    token: u64::from(position - start),
+                }
+            }));
+            documents_before += shard.info.documents;
         }
         out
     }
@@ -82,12 +173,12 @@ impl TextSpace {
     /// token does not. Such a suffix always has an outcome: a token, or the end of a document.
     /// O(l log l log N) for the length l found.
     pub fn longest_suffix(&self, context: &[u32]) -> usize {
-        let view = self.view();
-        let known = context.iter().rev().map_while(|&t| view.symbol_of(t));
-        let mut symbols: Vec<u32> = known.collect();
-        symbols.reverse();
-        let all = symbols.len();
-        let occurs = |length: usize| !view.interval(&symbols[all - length..]).is_empty();
+        let occurs = |length: usize| {
+            let suffix = &context[context.len() - length..];
+            self.shards.iter().any(|s| !s.interval(suffix).is_empty())
+        };
+        let occurring = |token: &u32| self.shards.iter().any(|s| s.has(*token));
+        let all = context.iter().rev().take_while(|t| occurring(t)).count();
         // Occurring is inherited by shorter suffixes, so the lengths are sorted.
         let (mut found, mut step) = (0, 1);
         while found + step <= all && occurs(found + step) {
@@ -106,9 +197,32 @@ impl TextSpace {
         found
     }
 
-    /// The symbols of `tokens`; `None` if one of them does not occur.
-    fn symbols_of(&self, tokens: &[u32]) -> Option<Vec<u32>> {
-        let view = self.view();
-        tokens.iter().map(|&t| view.symbol_of(t)).collect()
+    /// The suffixes of each shard that begin with `tokens`.
+    pub(crate) fn intervals(&self, tokens: &[u32]) -> Vec<Range<usize>> {
+        self.shards.iter().map(|s| s.interval(tokens)).collect()
+    }
+}
+
+/// The sum of counts by token, both in the order of the tokens.
+fn added(a: &[(u32, u64)], b: &[(u32, u64)]) -> Vec<(u32, u64)> {
+    if a.is_empty() || b.is_empty() {
+        return [a, b].concat();
+    }
+    let mut out: Vec<(u32, u64)> = Vec::with_capacity(a.len() + b.len());
+    let (mut left, mut right) = (a.iter().peekable(), b.iter().peekable());
+    loop {
+        let from_left = match (left.peek(), right.peek()) {
+            (Some(l), Some(r)) => l.0 <= r.0,
+            (left, right) if left.is_none() && right.is_none() => return out,
+            (left, _) => left.is_some(),
+        };
+        let next = if from_left { left.next() } else { right.next() };
+        let Some(&(token, count)) = next else {
+            return out;
+        };
+        match out.last_mut() {
+            Some(last) if last.0 == token => last.1 += count,
+            _ => out.push((token, count)),
+        }
     }
 }

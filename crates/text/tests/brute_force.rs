@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lawvere_text::{
-    ContextOptions, Corpus, DataKernel, DocumentEnd, TextError, TextSpace, Tokenizer, Unseen,
+    BuildOptions, ContextOptions, Corpus, DataKernel, DocumentEnd, Position, SampleOptions, Side,
+    TextError, TextSpace, Tokenizer, Unseen,
 };
 use proptest::prelude::*;
 
@@ -15,6 +16,8 @@ type Outcomes<T> = BTreeMap<T, Vec<usize>>;
 
 struct Example {
     space: TextSpace,
+    /// The same corpus, cut into as many shards as it can be.
+    shards: TextSpace,
     /// The documents' tokens; `None` is the end.
     documents: Vec<Vec<Option<u32>>>,
 }
@@ -35,9 +38,14 @@ fn example(documents: &[Vec<usize>]) -> Example {
             .chain([None])
             .collect()
     };
-    let documents = corpus.documents().map(ends).collect();
+    let documents: Vec<Vec<Option<u32>>> = corpus.documents().map(ends).collect();
+    let longest = documents.iter().map(Vec::len).max().unwrap();
+    let options = BuildOptions {
+        shard_symbols: longest.max(2),
+    };
     Example {
         space: TextSpace::build(&corpus, &words, &mut |_| {}).unwrap(),
+        shards: TextSpace::build_with(&corpus, &words, &options, &mut |_| {}).unwrap(),
         documents,
     }
 }
@@ -75,6 +83,42 @@ impl Example {
     }
 }
 
+impl Example {
+    fn places(&self, text: &[u32]) -> Vec<Position> {
+        let mut out = Vec::new();
+        for document in 0..self.documents.len() {
+            let tokens = self.tokens(document);
+            for (token, window) in tokens.windows(text.len().max(1)).enumerate() {
+                if window == text {
+                    out.push(Position {
+                        document: document as u64,
+                        token: token as u64,
+                    });
+                }
+            }
+        }
+        out
+    }
+
+    /// How often a document begins with `text`, and which tokens come before it.
+    fn before(&self, text: &[u32]) -> (u64, Vec<(u32, u64)>) {
+        let (mut began, mut before) = (0, BTreeMap::new());
+        for document in 0..self.documents.len() {
+            let tokens = self.tokens(document);
+            for at in 0..=tokens.len() {
+                if !tokens[at..].starts_with(text) {
+                    continue;
+                }
+                match at.checked_sub(1) {
+                    None => began += 1,
+                    Some(at) => *before.entry(tokens[at]).or_default() += 1,
+                }
+            }
+        }
+        (began, before.into_iter().collect())
+    }
+}
+
 fn documents() -> impl Strategy<Value = Vec<Vec<usize>>> {
     let document = proptest::collection::vec(0..WORDS.len(), 0..9);
     proptest::collection::vec(document, 1..9)
@@ -86,9 +130,10 @@ proptest! {
     fn counts_and_next_tokens_are_those_of_counting_by_hand(
         documents in documents(),
         text in proptest::collection::vec(0u32..5, 0..5),
+        cut in any::<bool>(),
     ) {
         let example = example(&documents);
-        let space = &example.space;
+        let space = if cut { &example.shards } else { &example.space };
         prop_assert_eq!(space.count(&text), example.count(&text));
         let next = space.next_tokens(&text);
         let by_hand = example.contexts(text.len()).remove(&text).unwrap_or_default();
@@ -110,6 +155,101 @@ proptest! {
             prop_assert_eq!(space.document_tokens(i), Some(example.tokens(i)));
         }
         prop_assert_eq!(space.document_tokens(space.documents()), None);
+        let places = example.places(&text);
+        prop_assert_eq!(&space.positions(&text, usize::MAX), &places);
+        prop_assert_eq!(&space.positions(&text, 2), &places[..places.len().min(2)]);
+        let (began, before) = example.before(&text);
+        let previous = space.previous_tokens(&text);
+        prop_assert_eq!(previous.began, began);
+        prop_assert_eq!(previous.counts, before);
+        prop_assert_eq!(space.count_batch(&[&text[..], &[]]), [space.count(&text), space.tokens()]);
+        prop_assert_eq!(space.next_tokens_batch(&[&text]), [space.next_tokens(&text)]);
+    }
+
+    #[test]
+    fn shards_answer_as_the_one_index_does(
+        documents in documents(),
+        order in 0usize..4,
+        top in proptest::option::of(1usize..6),
+    ) {
+        let example = example(&documents);
+        let (one, many) = (&example.space, &example.shards);
+        prop_assert_eq!(one.token_ids(), many.token_ids());
+        prop_assert_eq!(one.longest_document(), many.longest_document());
+        for blocks in [None, Some(3)] {
+            for document_end in [DocumentEnd::Outcome, DocumentEnd::Dropped] {
+                let options = ContextOptions { document_end, top, blocks };
+                prop_assert_eq!(
+                    one.contexts(order, 1, &options).ok(),
+                    many.contexts(order, 1, &options).ok()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn distances_and_neighbours_are_ratios_of_counts(
+        documents in documents(),
+        a in proptest::collection::vec(0u32..3, 0..3),
+        b in proptest::collection::vec(0u32..3, 0..4),
+    ) {
+        let example = example(&documents);
+        let space = &example.shards;
+        let (of_a, of_b) = (example.count(&a) as f64, example.count(&b) as f64);
+        let part = a.is_empty() || b.windows(a.len()).any(|w| w == a);
+        let distance = match (of_a > 0.0, part && of_b > 0.0) {
+            (false, _) => None,
+            (true, false) => Some(f64::INFINITY),
+            (true, true) => Some((of_a / of_b).ln()),
+        };
+        prop_assert_eq!(space.distance(&a, &b), distance);
+        prop_assert_eq!(space.distance_batch(&[(&a, &b), (&b, &b)])[0], distance);
+        let neighbours = space.neighbours(&a, usize::MAX);
+        prop_assert!(neighbours.is_sorted_by(|x, y| x.distance <= y.distance));
+        for n in &neighbours {
+            prop_assert_eq!(n.count, example.count(&n.tokens));
+            let (short, long) = if n.tokens.len() > a.len() { (&a, &n.tokens) } else { (&n.tokens, &a) };
+            prop_assert_eq!(space.distance(short, long), Some(n.distance));
+        }
+        let right: u64 = neighbours.iter().filter(|n| n.side == Side::Right).map(|n| n.count).sum();
+        let next = space.next_tokens(&a);
+        prop_assert_eq!(right, if of_a > 0.0 { next.total() - next.ended } else { 0 });
+    }
+
+    #[test]
+    fn what_is_sampled_follows_somewhere(
+        documents in documents(),
+        context in proptest::collection::vec(0u32..3, 0..3),
+        order in proptest::option::of(0usize..4),
+        seed in any::<u64>(),
+    ) {
+        use rand::SeedableRng;
+        let example = example(&documents);
+        let space = &example.shards;
+        let options = SampleOptions { length: 6, order, unseen: Unseen::BackOff };
+        let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+        let sample = space.sample(&context, &options, &mut rng).unwrap();
+        prop_assert!(sample.ended || sample.tokens.len() == 6);
+        prop_assert_eq!(sample.used_lengths.len(), sample.tokens.len() + usize::from(sample.ended));
+        let mut text = context.clone();
+        for (k, &used) in sample.used_lengths.iter().enumerate() {
+            prop_assert!(order.is_none_or(|order| used <= order));
+            let most = order.unwrap_or(text.len()).min(text.len());
+            prop_assert_eq!(used, space.longest_suffix(&text[text.len() - most..]));
+            let last = &text[text.len() - used..];
+            match sample.tokens.get(k) {
+                Some(&token) => {
+                    prop_assert!(example.count(&[last, &[token]].concat()) > 0);
+                    text.push(token);
+                }
+                None => prop_assert!(space.next_tokens(last).ended > 0),
+            }
+        }
+        let strict = SampleOptions { unseen: Unseen::Strict, ..options };
+        let found = space.sample(&context, &strict, &mut rng);
+        let most = order.unwrap_or(context.len()).min(context.len());
+        let occurs = most == 0 || example.count(&context[context.len() - most..]) > 0;
+        prop_assert_eq!(found.is_ok(), occurs);
     }
 
     #[test]
@@ -122,6 +262,7 @@ proptest! {
         blocks in proptest::option::of(1u16..5),
     ) {
         let example = example(&documents);
+        let space = if order % 2 == 0 { &example.space } else { &example.shards };
         let document_end = if drop { DocumentEnd::Dropped } else { DocumentEnd::Outcome };
         let options = ContextOptions { document_end, top, blocks };
         let mut by_hand: Vec<(u64, Vec<u32>, u64, Outcomes<u32>)> = Vec::new();
@@ -143,7 +284,7 @@ proptest! {
         by_hand.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         let total = by_hand.len();
         by_hand.truncate(top.unwrap_or(usize::MAX));
-        let table = match example.space.contexts(order, min_count, &options) {
+        let table = match space.contexts(order, min_count, &options) {
             Ok(table) => table,
             Err(TextError::NoContexts { order: o, .. }) => {
                 prop_assert!(by_hand.is_empty() && o == order);
@@ -272,4 +413,49 @@ fn an_order_beyond_the_documents_is_an_error_that_says_so() {
             .to_string()
             .contains("blocks")
     );
+}
+
+#[test]
+fn common_prefixes_longer_than_are_written_down_are_told_from_the_text() {
+    // Three documents that are alike for 300 tokens, and one that leaves them after 299.
+    let text = |last: &str| {
+        let mut words: Vec<String> = (0..299).map(|i| format!("w{}", i % 7)).collect();
+        words.push(last.into());
+        words.join(" ")
+    };
+    let documents = [text("x"), text("x"), text("x"), text("y"), "x y x".into()];
+    let corpus = Corpus::from_documents(&documents).unwrap();
+    let words = Tokenizer::words(corpus.documents()).unwrap();
+    let options = BuildOptions { shard_symbols: 310 };
+    let shards = TextSpace::build_with(&corpus, &words, &options, &mut |_| {}).unwrap();
+    assert_eq!(shards.info().shards.len(), 4);
+    let one = TextSpace::build(&corpus, &words, &mut |_| {}).unwrap();
+    for space in [&one, &shards] {
+        for order in [254, 255, 256, 298, 299, 300] {
+            let table = space
+                .contexts(order, 1, &ContextOptions::default())
+                .unwrap();
+            let mut by_hand: BTreeMap<Vec<u32>, BTreeMap<u32, u64>> = BTreeMap::new();
+            for document in corpus.documents() {
+                let mut tokens = words.encode(document).unwrap();
+                tokens.push(words.vocab_size() as u32);
+                for window in tokens.windows(order + 1) {
+                    let outcomes = by_hand.entry(window[..order].to_vec()).or_default();
+                    *outcomes.entry(window[order]).or_default() += 1;
+                }
+            }
+            assert_eq!(table.len(), by_hand.len(), "order {order}");
+            for i in 0..table.len() {
+                let (outcomes, counts) = table.counts.row(i);
+                let wanted = &by_hand[table.context(i)];
+                assert!(outcomes.iter().zip(counts).eq(wanted), "order {order}");
+                let next = space.next_tokens(table.context(i));
+                let ended = wanted
+                    .get(&(words.vocab_size() as u32))
+                    .copied()
+                    .unwrap_or(0);
+                assert_eq!((next.total(), next.ended), (wanted.values().sum(), ended));
+            }
+        }
+    }
 }

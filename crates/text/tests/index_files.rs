@@ -4,14 +4,16 @@
 use std::fs;
 use std::path::Path;
 
-use lawvere_text::{ContextOptions, Corpus, DataKernel, TextError, TextSpace, Tokenizer, Unseen};
+use lawvere_text::{
+    ContextOptions, Corpus, CorpusOptions, DataKernel, TextError, TextSpace, Tokenizer, Unseen,
+};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-const ARRAYS: &str = "space.safetensors";
+const ARRAYS: &str = "shard-00000.safetensors";
 
 fn space_of(documents: &[&str]) -> TextSpace {
     let words = Tokenizer::words(documents.iter().copied()).unwrap();
@@ -33,21 +35,47 @@ fn refused(folder: &Path) -> String {
     error
 }
 
+/// Changes `space.json` and makes its own checksum right again.
 fn edit_info(folder: &Path, edit: impl FnOnce(&mut Value)) {
     let path = folder.join("space.json");
     let mut info: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     edit(&mut info);
+    info["checksum"] = json!("");
+    info["checksum"] = json!(hash(info.to_string().as_bytes()));
     fs::write(path, info.to_string()).unwrap();
 }
 
-/// Puts a file in the place of an index's own and makes the checksum right again.
-fn forge(folder: &Path, name: &str, bytes: &[u8]) {
-    fs::write(folder.join(name), bytes).unwrap();
+fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// Puts a tokenizer in the place of an index's own and makes the checksum right again.
+fn forge_tokenizer(folder: &Path, bytes: &[u8]) {
+    fs::write(folder.join("tokenizer.json"), bytes).unwrap();
     let digest: String = Sha256::digest(bytes)
         .iter()
         .map(|b| format!("{b:02x}"))
         .collect();
-    edit_info(folder, |info| info["files"][name] = json!(digest));
+    edit_info(folder, |info| info["tokenizer_checksum"] = json!(digest));
+}
+
+/// Puts a file in the place of the shard and makes the checksums right again.
+fn forge(folder: &Path, bytes: &[u8]) {
+    fs::write(folder.join(ARRAYS), bytes).unwrap();
+    edit_info(folder, |info| {
+        let sums = &mut info["shards"][0]["checksums"];
+        if let Some(first) = bytes.first_chunk() {
+            let length = u64::from_le_bytes(*first)
+                .saturating_add(8)
+                .min(bytes.len() as u64);
+            sums["header"] = json!(hash(&bytes[..length as usize]));
+        }
+        if let Ok(tensors) = SafeTensors::deserialize(bytes) {
+            for (name, tensor) in tensors.tensors() {
+                sums[name] = json!(hash(tensor.data()));
+            }
+        }
+    });
 }
 
 /// Lets `edit` change one array, and makes the checksum right again.
@@ -73,11 +101,7 @@ fn forge_array(folder: &Path, name: &str, edit: impl FnOnce(&mut Dtype, &mut Vec
             TensorView::new(*dtype, vec![length], data).unwrap(),
         )
     });
-    forge(
-        folder,
-        ARRAYS,
-        &safetensors::serialize(views, None).unwrap(),
-    );
+    forge(folder, &safetensors::serialize(views, None).unwrap());
 }
 
 #[test]
@@ -85,7 +109,7 @@ fn an_index_is_three_files_that_name_their_sources() {
     let folder = tempfile::tempdir().unwrap();
     let corpus_path = folder.path().join("corpus.txt");
     fs::write(&corpus_path, "a b\nb c\n").unwrap();
-    let corpus = Corpus::read(&[corpus_path], lawvere_text::DocumentUnit::Line, false).unwrap();
+    let corpus = Corpus::read(&CorpusOptions::new([corpus_path])).unwrap();
     let words = Tokenizer::words(corpus.documents()).unwrap();
     let mut stages = Vec::new();
     let built =
@@ -95,13 +119,12 @@ fn an_index_is_three_files_that_name_their_sources() {
     built.save(&index).unwrap();
     let opened = TextSpace::open(&index).unwrap();
     let info = opened.info();
-    assert_eq!(
-        (info.tokens, info.documents, info.bytes, info.symbol_bits),
-        (4, 2, 8, 16)
-    );
+    assert_eq!((info.tokens, info.documents, info.bytes), (4, 2, 8));
+    assert_eq!((info.shards.len(), info.shards[0].symbol_bits), (1, 16));
     assert_eq!(info.corpus_identity, corpus.identity());
     assert_eq!(info.tokenizer_identity, words.identity());
-    assert_eq!(info.files.len(), 2);
+    assert_eq!(info.sources.len(), 1);
+    assert_eq!(info.shards[0].checksums.len(), 6);
     // What was opened can be saved again, also in its own place.
     opened.save(&index).unwrap();
     assert_eq!(TextSpace::open(&index).unwrap().info(), info);
@@ -210,14 +233,14 @@ fn an_index_and_an_empty_folder_are_replaced_and_anything_else_is_not() {
 #[test]
 fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
     type Damage = fn(&Path);
-    let cases: [(Damage, &str); 25] = [
+    let cases: [(Damage, &str); 27] = [
         (
             |f| fs::remove_file(f.join("space.json")).unwrap(),
             "space.json: missing",
         ),
         (
             |f| fs::remove_file(f.join(ARRAYS)).unwrap(),
-            "space.safetensors: missing",
+            "shard-00000.safetensors: missing",
         ),
         (
             |f| fs::remove_file(f.join("tokenizer.json")).unwrap(),
@@ -232,41 +255,63 @@ fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
             "space.json: no schema",
         ),
         (
-            |f| edit_info(f, |i| i["schema"] = json!("lawvere-text-space/9")),
-            "text-space/9",
+            |f| edit_info(f, |i| i["schema"] = json!("lawvere-text-space/1")),
+            "schema \"lawvere-text-space/1\"; this version reads",
         ),
         (
             |f| edit_info(f, |i| i["tokens"] = json!("many")),
             "space.json: invalid type",
         ),
         (
-            |f| edit_info(f, |i| i["tokens"] = json!(u64::MAX)),
+            |f| {
+                let text = fs::read_to_string(f.join("space.json")).unwrap();
+                fs::write(
+                    f.join("space.json"),
+                    text.replace("\"bytes\": 13", "\"bytes\": 14"),
+                )
+                .unwrap();
+            },
+            "space.json: damaged or edited",
+        ),
+        (
+            |f| {
+                edit_info(f, |i| {
+                    i["tokens"] = json!(u64::MAX - 3);
+                    i["shards"][0]["tokens"] = json!(u64::MAX - 3);
+                });
+            },
             "too many tokens",
         ),
         (
             |f| edit_info(f, |i| i["tokens"] = json!(9)),
+            "its shards do not add up",
+        ),
+        (
+            |f| {
+                edit_info(f, |i| {
+                    i["tokens"] = json!(9);
+                    i["shards"][0]["tokens"] = json!(9);
+                });
+            },
             "tensor `symbols`",
         ),
         (
-            |f| edit_info(f, |i| i["symbol_bits"] = json!(8)),
+            |f| edit_info(f, |i| i["shards"][0]["symbol_bits"] = json!(8)),
             "symbols of 8 bits",
         ),
         (
-            |f| edit_info(f, |i| i["files"] = json!({})),
-            "names no checksum",
+            |f| edit_info(f, |i| i["shards"][0]["checksums"] = json!({})),
+            "damaged or truncated",
         ),
         (
             |f| fs::write(f.join("tokenizer.json"), "{}").unwrap(),
             "tokenizer.json: damaged",
         ),
-        (
-            |f| forge(f, "tokenizer.json", b"{}"),
-            "not a tokenizer.json",
-        ),
+        (|f| forge_tokenizer(f, b"{}"), "not a tokenizer.json"),
         (
             |f| {
                 let words = Tokenizer::words(["a b q"].into_iter()).unwrap();
-                forge(f, "tokenizer.json", words.to_json().unwrap().as_bytes());
+                forge_tokenizer(f, words.to_json().unwrap().as_bytes());
             },
             "not the tokenizer that space.json names",
         ),
@@ -275,7 +320,7 @@ fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
                 let bytes = fs::read(f.join(ARRAYS)).unwrap();
                 fs::write(f.join(ARRAYS), &bytes[..bytes.len() - 2]).unwrap();
             },
-            "space.safetensors: damaged or truncated",
+            "shard-00000.safetensors: damaged or truncated",
         ),
         (
             |f| {
@@ -283,7 +328,7 @@ fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
                 *bytes.last_mut().unwrap() ^= 1;
                 fs::write(f.join(ARRAYS), bytes).unwrap();
             },
-            "space.safetensors: damaged or truncated",
+            "shard-00000.safetensors: damaged: the checksum of lcp",
         ),
         (
             |f| {
@@ -294,21 +339,19 @@ fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
             },
             "tokenizer.json: damaged or truncated",
         ),
-        (|f| forge(f, ARRAYS, b""), "space.safetensors: header"),
-        (|f| forge(f, ARRAYS, &[0xFF; 64]), "header too large"),
+        (|f| forge(f, b""), "damaged or truncated"),
+        (|f| forge(f, &[0xFF; 64]), "damaged or truncated"),
         (
             |f| {
-                forge(f, ARRAYS, &{
-                    let mut b = vec![0; 64];
-                    b[1] = 1;
-                    b
-                })
+                let mut bytes = vec![0; 64];
+                bytes[0] = 56;
+                forge(f, &bytes);
             },
-            "invalid header length",
+            "damaged or truncated: invalid",
         ),
         (
-            |f| forge_array(f, "lcp", |d, _| *d = Dtype::I32),
-            "tensor `lcp` is I32",
+            |f| forge_array(f, "lcp", |d, _| *d = Dtype::I8),
+            "tensor `lcp` is I8",
         ),
         (
             |f| forge_array(f, "suffix_array", |_, b| b.truncate(8)),
@@ -323,7 +366,7 @@ fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
             "a symbol is 200",
         ),
         (
-            |f| forge_array(f, "document_starts", |_, b| b[8] = 4),
+            |f| forge_array(f, "document_starts", |_, b| b[4] = 4),
             "where documents end",
         ),
     ];
@@ -336,7 +379,7 @@ fn a_damaged_index_is_one_line_that_names_the_file_and_what_to_do() {
         assert!(error.contains(wanted), "{error:?} does not say {wanted:?}");
         assert!(error.starts_with(&index.display().to_string()), "{error}");
         assert!(
-            error.ends_with("rebuild it with `lawvere index`"),
+            error.ends_with("rebuild it with `lawvere index build`"),
             "{error}"
         );
         // A damaged index may be replaced, unless nothing says that it was one.
@@ -379,8 +422,8 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("index");
         space().save(&index).unwrap();
-        let (name, width) = [("symbols", 2), ("suffix_array", 4), ("lcp", 4),
-            ("document_starts", 8), ("token_ids", 4)][array];
+        let (name, width) = [("symbols", 2), ("suffix_array", 4), ("lcp", 1),
+            ("document_starts", 4), ("token_ids", 4)][array];
         forge_array(&index, name, |_, bytes| {
             for (at, value) in &changes {
                 let k = at.index(bytes.len() / width) * width;

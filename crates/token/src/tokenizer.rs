@@ -87,12 +87,19 @@ impl Tokenizer {
         texts
             .flat_map(str::split_whitespace)
             .for_each(|w| *counts.entry(w).or_default() += 1);
-        if counts.is_empty() {
-            return Err(TokenError::NoWords);
-        }
-        let mut words: Vec<(&str, u64)> = counts.into_iter().collect();
-        words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-        let words: Vec<&str> = words.into_iter().map(|(word, _)| word).collect();
+        Self::by_frequency(counts)
+    }
+
+    /// Words numbered by decreasing frequency, as [`words`](Self::words) does, for who has counted them.
+    ///
+    /// # Errors
+    /// As [`of_words`](Self::of_words).
+    pub fn by_frequency<W: AsRef<str>>(
+        counts: impl IntoIterator<Item = (W, u64)>,
+    ) -> Result<Self, TokenError> {
+        let mut words: Vec<(W, u64)> = counts.into_iter().collect();
+        words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.as_ref().cmp(b.0.as_ref())));
+        let words: Vec<W> = words.into_iter().map(|(word, _)| word).collect();
         Self::of_words(&words)
     }
 

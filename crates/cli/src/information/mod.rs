@@ -11,7 +11,6 @@ use std::time::Instant;
 use clap::Subcommand;
 use lawvere::RunError;
 use serde::Serialize;
-use serde_json::Value;
 
 use self::ahead::{DraftArgs, SurplusArgs};
 use self::kernel::KernelArgs;
@@ -19,7 +18,7 @@ use self::measures::{
     AlignmentArgs, DistancesArgs, DivergenceArgs, FisherArgs, LayersArgs, NllArgs, SimilarityArgs,
     StochasticityArgs,
 };
-use crate::args::{Global, provenance};
+use crate::args::{Global, told_with};
 use crate::output::Screen;
 
 #[derive(Subcommand)]
@@ -58,14 +57,6 @@ impl InformationCommand {
 /// The version of the form of the results.
 const SCHEMA: &str = "lawvere-information/1";
 
-/// A result beside what made it.
-#[derive(Serialize)]
-struct Told<'a, T> {
-    #[serde(flatten)]
-    result: &'a T,
-    provenance: Value,
-}
-
 /// A result as JSON, or as `told` tells it.
 fn answer<T: Serialize>(
     result: &T,
@@ -73,10 +64,5 @@ fn answer<T: Serialize>(
     start: Instant,
     told: impl FnOnce(&T) -> String,
 ) -> Result<String, RunError> {
-    if !global.json {
-        return Ok(told(result));
-    }
-    let provenance = provenance(SCHEMA, global, start);
-    lawvere::page::to_json(&Told { result, provenance })
-        .map_err(|e| RunError::Report(e.to_string()))
+    told_with(SCHEMA, result, global, start, told)
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use lawvere_core::{SparseRows, sum};
 use lawvere_geometry::{ContextLaws, GeometryError, Supports, Vocabulary};
 use lawvere_observe::{ContextPlan, Layers, Observation, Observer};
-use lawvere_text::TextSpace;
+use lawvere_text::{CorpusOptions, TextSpace};
 
 use crate::arrays::{MatrixFile, Precision, read_extra, read_vector};
 use crate::origin::Origin;
-use crate::{Event, IndexOptions, RunError, TokenizerChoice};
+use crate::{Event, RunError, TokenizerChoice};
 
 /// Contexts with the counts of what follows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum ContextPlace {
     /// A corpus, indexed in memory.
     Corpus {
         /// Where it is.
-        corpus: IndexOptions,
+        corpus: CorpusOptions,
         /// How it becomes tokens.
         tokenizer: TokenizerChoice,
         /// Which contexts.
@@ -126,7 +126,7 @@ impl ContextSource {
                 plan,
             } => {
                 let space = crate::index::space(corpus, tokenizer, on_event)?;
-                (of_space(&space, plan)?, "corpus", corpus.corpus.clone())
+                (of_space(&space, plan)?, "corpus", corpus.paths.clone())
             }
         };
         let mut origin = Origin::files(kind, &[])?;

@@ -3,11 +3,12 @@ use std::path::PathBuf;
 use lawvere_information::InformationError;
 use lawvere_lm::LanguageModel;
 use lawvere_observe::{Layers, Observation, Observer};
+use lawvere_text::CorpusOptions;
 use serde::Serialize;
 
 use crate::model::open_model;
 use crate::origin::Origin;
-use crate::{Event, IndexOptions, RowChoice, RunError, TokenizerChoice};
+use crate::{Event, RowChoice, RunError, TokenizerChoice};
 
 /// Where an observation comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum ObservationPlace {
     /// A corpus, indexed with the model's own tokenizer and observed for this run alone.
     Made {
         /// Where the corpus is.
-        corpus: IndexOptions,
+        corpus: CorpusOptions,
         /// Which rows.
         rows: RowChoice,
         /// Layers whose states are kept.
@@ -107,7 +108,7 @@ impl InformationSource {
                 let observation =
                     crate::observe::make(&observer, &draft, &out, "reading", 0.0, on_event)?;
                 let mut origin = Origin::files("corpus", &[])?;
-                origin.paths = corpus.corpus.clone();
+                origin.paths = corpus.paths.clone();
                 origin.rests_on(&observation);
                 drop(observer);
                 Ok(Opened {

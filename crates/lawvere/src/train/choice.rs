@@ -7,8 +7,9 @@ use lawvere_lm::train::{
     Architecture, FeaturesConfig, LstmConfig, MlpConfig, Optimizer, Task, Training,
 };
 use lawvere_observe::ContextPlan;
+use lawvere_text::CorpusOptions;
 
-use crate::{IndexOptions, RunError, TokenizerChoice};
+use crate::{RunError, TokenizerChoice};
 
 /// What a network learns from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub enum Source {
     /// A corpus.
     Corpus {
         /// Where it is.
-        corpus: IndexOptions,
+        corpus: CorpusOptions,
         /// How it becomes tokens.
         tokenizer: TokenizerChoice,
     },

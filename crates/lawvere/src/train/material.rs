@@ -65,7 +65,7 @@ impl Material {
             }
             Source::Index(path) => (path.display().to_string(), TextSpace::open(path)?),
             Source::Corpus { corpus, tokenizer } => {
-                let paths = corpus.corpus.iter().map(|p| p.display().to_string());
+                let paths = corpus.paths.iter().map(|p| p.display().to_string());
                 let name = paths.collect::<Vec<_>>().join(", ");
                 (name, crate::index::space(corpus, tokenizer, on_event)?)
             }

@@ -1,0 +1,63 @@
+//! Large arrays that are read all over: in huge pages where the system has them.
+
+use std::io;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::Pod;
+use memmap2::MmapMut;
+
+/// Zeroed memory of a fixed length. Sorting a suffix array reads and writes it at random, where an address in
+/// pages of 4 KiB is looked up longer than what stands there: huge pages take a third of the time off.
+#[derive(Debug)]
+pub(crate) struct Pages<T> {
+    /// None of no values, which cannot be mapped.
+    map: Option<MmapMut>,
+    values: PhantomData<Vec<T>>,
+}
+
+impl<T: Pod> Pages<T> {
+    /// # Errors
+    /// There is no memory of that size.
+    pub fn zeroed(length: usize) -> io::Result<Self> {
+        let bytes = length.checked_mul(size_of::<T>());
+        let bytes = bytes.ok_or(io::ErrorKind::OutOfMemory)?;
+        let map = match bytes {
+            0 => None,
+            bytes => Some(MmapMut::map_anon(bytes)?),
+        };
+        #[cfg(target_os = "linux")]
+        if let Some(map) = &map {
+            // Where this is not to be had, it is slower.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Ok(Self {
+            map,
+            values: PhantomData,
+        })
+    }
+
+    /// # Errors
+    /// As [`zeroed`](Self::zeroed).
+    pub fn copied(values: &[T]) -> io::Result<Self> {
+        let mut out = Self::zeroed(values.len())?;
+        out.copy_from_slice(values);
+        Ok(out)
+    }
+}
+
+impl<T: Pod> Deref for Pages<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        let bytes: &[u8] = self.map.as_deref().unwrap_or_default();
+        bytemuck::try_cast_slice(bytes).unwrap_or_default()
+    }
+}
+
+impl<T: Pod> DerefMut for Pages<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        let bytes: &mut [u8] = self.map.as_deref_mut().unwrap_or_default();
+        bytemuck::try_cast_slice_mut(bytes).unwrap_or_default()
+    }
+}
