@@ -49,7 +49,6 @@ fn a_report_without_arguments_puts_the_truth_beside_its_estimates() {
         "stories.txt",
         "model",
         "index",
-        "build",
     ] {
         assert!(at.join("report").join(name).exists(), "{name}");
     }
@@ -351,7 +350,6 @@ fn every_network_learns_from_a_corpus_and_can_be_observed() {
                 "observe",
                 "--index",
                 "index",
-                "build",
                 "--model",
                 network,
                 "--order",
@@ -369,7 +367,6 @@ fn every_network_learns_from_a_corpus_and_can_be_observed() {
                 "observe",
                 "--index",
                 "index",
-                "build",
                 "--model",
                 network,
                 "--kind",
@@ -391,7 +388,6 @@ fn every_network_learns_from_a_corpus_and_can_be_observed() {
             "train",
             "--index",
             "index",
-            "build",
             "--network",
             "features",
             "--width",
