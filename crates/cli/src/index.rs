@@ -66,7 +66,7 @@ fn answer<T: Serialize>(
 /// How an index is cut into shards.
 #[derive(Args)]
 struct ShardArgs {
-    /// The most tokens and document ends of a shard; building takes 11 bytes of memory for each
+    /// The most tokens and document ends of a shard; building takes 10 bytes of memory for each
     #[arg(long, value_name = "N", default_value_t = BuildOptions::default().shard_symbols,
         value_parser = positive)]
     shard_tokens: usize,

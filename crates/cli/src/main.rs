@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         eprintln!("error: the threads cannot be started: {error}");
         return ExitCode::FAILURE;
     }
+    if let Err(error) = outlive_full_disks() {
+        eprintln!("error: a signal cannot be handled: {error}");
+        return ExitCode::FAILURE;
+    }
     let mut screen = Screen::new(cli.global.quiet);
     let result = match cli.command {
         Command::Index(command) => command.run(&cli.global, &mut screen),
@@ -49,4 +53,12 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     }
+}
+
+/// A file that may not grow any more (`ulimit -f`) is then an error of the write, as a full disk is, and does not
+/// end the command without a word.
+fn outlive_full_disks() -> std::io::Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default())?;
+    Ok(())
 }

@@ -130,30 +130,33 @@ impl<'a> MarginSet<'a> {
     /// Turns `y` into a point of the dual feasible set up to its operator norm: entries off the
     /// supports at most 0, column sums 0. Returns the value `<G,S>` that it proves once divided by
     /// that norm.
+    ///
+    /// Columns that sum to 0 have the entries of their support weigh as much as the others, and the value is
+    /// taken from the others: they are of one sign, so that nothing cancels. A sum over the support would leave
+    /// rounding of the size of `y` in a value that may be far smaller.
     pub fn dual(&self, y: &mut RowMatrix<f64>) -> f64 {
         let reduction = self.reduction;
         let roots = &reduction.token_root;
         let mut values = vec![0.0; y.nrows()];
         for_rows(y, &mut values, |j, row, value| {
             let inside = reduction.inside.row(j);
-            let (mut total, mut weight) = (0.0, 0.0);
+            let (mut on, mut off, mut weight) = (0.0, 0.0, 0.0);
             for (i, y) in row.iter_mut().enumerate() {
                 if inside[i] {
                     weight += reduction.token_count[i];
+                    on += *y * roots[i];
                 } else {
                     *y = y.min(0.0);
+                    off += *y * roots[i];
                 }
-                total += *y * roots[i];
             }
-            let shift = total / weight;
-            *value = 0.0;
+            let shift = (on + off) / weight;
             for (i, y) in row.iter_mut().enumerate() {
                 if inside[i] {
                     *y -= shift * roots[i];
-                    *value += *y * roots[i];
                 }
             }
-            *value *= reduction.context_root[j];
+            *value = -off * reduction.context_root[j];
         });
         sum(values)
     }

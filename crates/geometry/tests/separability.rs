@@ -202,6 +202,36 @@ proptest! {
     }
 }
 
+/// The bounds' rounding was larger than what they bound: states of a problem found by chance.
+#[test]
+fn a_lower_bound_is_none_of_rounding() {
+    let found = [(16304174815209904793, 7, 2, 2)].into_iter();
+    let small = (0..2_000).map(|seed| {
+        (
+            seed,
+            2 + seed as usize % 6,
+            2 + seed as usize % 3,
+            1 + seed as usize % 2,
+        )
+    });
+    for (seed, v, m, d) in found.chain(small) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let laws = random(&mut rng, v, m, 0.2);
+        let states = gaussian(&mut rng, m, d);
+        let found = solve(&laws, &states);
+        assert!(found.converged, "seed {seed}");
+        let Some(weights) = found.weights() else {
+            continue;
+        };
+        let (spread, margin) = spread_and_margin(&laws, &states, &weights);
+        assert!(spread <= 1e-8 && margin >= 1.0 - 1e-9, "seed {seed}");
+        assert!(
+            found.lower_bound <= norm(&weights) * (1.0 + 1e-9),
+            "seed {seed}"
+        );
+    }
+}
+
 #[test]
 fn equal_embeddings_of_different_supports_are_neither_compatible_nor_separable() {
     let dense = RowMatrix::from_vec(vec![1.0, 0.5, 0.0, 0.5, 0.0, 0.0], 3, 2).unwrap();

@@ -21,8 +21,8 @@ const AHEAD: usize = 2;
 /// How an index is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuildOptions {
-    /// The most symbols (tokens and document ends) of a shard; what is built takes 11 bytes of memory for each
-    /// of them (13 beyond 65535 distinct tokens).
+    /// The most symbols (tokens and document ends) of a shard; what is built takes 10 bytes of memory for each
+    /// of them (12 beyond 65535 distinct tokens).
     pub shard_symbols: usize,
 }
 
@@ -68,7 +68,8 @@ impl TextSpace {
     ) -> Result<Self, TextError> {
         on_stage("tokenizing");
         let mut shards = Vec::new();
-        let mut keep = |info, arrays| {
+        let mut keep = |info, mut arrays: Arrays| {
+            arrays.lcp = Pages::copied(&arrays.lcp).map_err(no_memory)?;
             shards.push(Shard::new(info, Storage::Owned(arrays)));
             Ok(())
         };
@@ -440,12 +441,14 @@ pub(crate) fn sorted(
         // Every number is a byte now, the first of its four.
         bytes[p] = bytes[size_of::<u32>() * p];
     }
-    let clipped = &bytes[..n];
-    let lcp = mapped(&suffix_array, |p: u32| clipped[p as usize])?;
+    // In the order of suffixes they go into what has become free.
+    let (clipped, free) = bytes.split_at_mut(n);
+    let sorted = free.par_iter_mut().zip(&*suffix_array);
+    sorted.for_each(|(slot, &p)| *slot = clipped[p as usize]);
     Ok(Arrays {
         symbols,
         suffix_array,
-        lcp,
+        lcp: prefixes.into_bytes(n..2 * n),
         document_starts,
         token_ids,
     })

@@ -50,23 +50,27 @@ impl TextSpace {
     /// assert_eq!(space.distance(&ids("c b"), &ids("a c b")), None);
     /// ```
     pub fn distance(&self, a: &[u32], b: &[u32]) -> Option<f64> {
-        let from = self.count(a);
-        if from == 0 {
-            return None;
-        }
-        let is_part = a.is_empty() || b.windows(a.len()).any(|w| w == a);
-        Some(match is_part.then(|| self.count(b)) {
-            None | Some(0) => f64::INFINITY,
-            Some(to) => (from as f64 / to as f64).ln(),
-        })
+        let part = is_part(a, b);
+        let to = if part { self.count(b) } else { 0 };
+        distance_of(self.count(a), to, part)
     }
 
-    /// [`distance`](Self::distance) of many pairs, in parallel.
+    /// [`distance`](Self::distance) of many pairs, in parallel, as [`count_batch`](Self::count_batch) counts.
     pub fn distance_batch<T: AsRef<[u32]> + Sync>(&self, pairs: &[(T, T)]) -> Vec<Option<f64>> {
-        let pairs = pairs.par_iter().with_min_len(BATCH);
-        pairs
-            .map(|(a, b)| self.distance(a.as_ref(), b.as_ref()))
-            .collect()
+        let mut out = Vec::with_capacity(pairs.len());
+        for pairs in pairs.chunks(PAIRS) {
+            let part = |(a, b): &(T, T)| is_part(a.as_ref(), b.as_ref());
+            let parts: Vec<bool> = pairs.par_iter().with_min_len(BATCH).map(part).collect();
+            let mut texts: Vec<&[u32]> = Vec::with_capacity(2 * pairs.len());
+            for ((a, b), &part) in pairs.iter().zip(&parts) {
+                texts.extend([a.as_ref(), if part { b.as_ref() } else { &[] }]);
+            }
+            let counts = self.count_batch(&texts);
+            let (counts, _) = counts.as_chunks::<2>();
+            let of = |([from, to], part): (&[u64; 2], bool)| distance_of(*from, *to, part);
+            out.extend(counts.iter().zip(parts).map(of));
+        }
+        out
     }
 
     /// The texts next to a text, the nearest first and equally near ones by their tokens: those with a token more at
@@ -121,5 +125,21 @@ impl TextSpace {
             by_distance.then_with(|| (a.side, &a.tokens).cmp(&(b.side, &b.tokens)))
         });
         out
+    }
+}
+
+/// Pairs whose counts are looked for together.
+const PAIRS: usize = 1 << 20;
+
+fn is_part(a: &[u32], b: &[u32]) -> bool {
+    a.is_empty() || b.windows(a.len()).any(|w| w == a)
+}
+
+/// By how often a and b occur, and whether a is a part of b.
+fn distance_of(from: u64, to: u64, part: bool) -> Option<f64> {
+    match (from, to) {
+        (0, _) => None,
+        (_, to) if part && to > 0 => Some((from as f64 / to as f64).ln()),
+        _ => Some(f64::INFINITY),
     }
 }

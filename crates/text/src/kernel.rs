@@ -65,13 +65,14 @@ impl<'a> DataKernel<'a> {
         &self,
         contexts: &[T],
     ) -> Result<Vec<Law>, KernelError> {
-        let contexts = contexts.par_iter().enumerate().with_min_len(BATCH);
-        let laws: Vec<Result<Law, KernelError>> = contexts
-            .map(|(i, context)| {
-                self.check(i, context.as_ref())?;
-                self.law_of(context.as_ref())
-            })
-            .collect();
+        for (i, context) in contexts.iter().enumerate() {
+            self.check(i, context.as_ref())?;
+        }
+        let found = self.space.next_tokens_batch(contexts);
+        let laws = found.into_par_iter().zip(contexts).with_min_len(BATCH);
+        let laws = laws.map(|(next, context)| self.law_with(context.as_ref(), next));
+        // Collected before the first error is looked for, so that it is always the same one.
+        let laws: Vec<Result<Law, KernelError>> = laws.collect();
         laws.into_iter().collect()
     }
 
@@ -88,7 +89,11 @@ impl<'a> DataKernel<'a> {
     }
 
     fn law_of(&self, context: &[u32]) -> Result<Law, KernelError> {
-        let next = self.space.next_tokens(context);
+        self.law_with(context, self.space.next_tokens(context))
+    }
+
+    /// The law by what follows the whole context.
+    fn law_with(&self, context: &[u32], next: NextCounts) -> Result<Law, KernelError> {
         if next.total() > 0 {
             return Ok(Law {
                 next,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 use bytemuck::Pod;
 use memmap2::MmapMut;
@@ -13,6 +13,8 @@ use memmap2::MmapMut;
 pub(crate) struct Pages<T> {
     /// None of no values, which cannot be mapped.
     map: Option<MmapMut>,
+    /// The bytes of it that hold the values.
+    within: Range<usize>,
     values: PhantomData<Vec<T>>,
 }
 
@@ -33,6 +35,7 @@ impl<T: Pod> Pages<T> {
         }
         Ok(Self {
             map,
+            within: 0..bytes,
             values: PhantomData,
         })
     }
@@ -44,6 +47,15 @@ impl<T: Pod> Pages<T> {
         out.copy_from_slice(values);
         Ok(out)
     }
+
+    /// Some of its bytes, where they are; none beyond its end. The memory of the others is not given back.
+    pub fn into_bytes(self, within: Range<usize>) -> Pages<u8> {
+        Pages {
+            map: self.map,
+            within,
+            values: PhantomData,
+        }
+    }
 }
 
 impl<T: Pod> Deref for Pages<T> {
@@ -51,6 +63,7 @@ impl<T: Pod> Deref for Pages<T> {
 
     fn deref(&self) -> &[T] {
         let bytes: &[u8] = self.map.as_deref().unwrap_or_default();
+        let bytes = bytes.get(self.within.clone()).unwrap_or_default();
         bytemuck::try_cast_slice(bytes).unwrap_or_default()
     }
 }
@@ -58,6 +71,7 @@ impl<T: Pod> Deref for Pages<T> {
 impl<T: Pod> DerefMut for Pages<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         let bytes: &mut [u8] = self.map.as_deref_mut().unwrap_or_default();
+        let bytes = bytes.get_mut(self.within.clone()).unwrap_or_default();
         bytemuck::try_cast_slice_mut(bytes).unwrap_or_default()
     }
 }

@@ -1,9 +1,11 @@
+use std::collections::HashMap;
 use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::TextSpace;
+use crate::lookup::Ranks;
 use crate::shard::Shard;
 
 /// What follows a text in the corpus.
@@ -63,16 +65,27 @@ impl TextSpace {
         self.shards.iter().map(|s| s.count(tokens)).sum()
     }
 
-    /// Makes what the first question would make: the first symbols of every 16th suffix, side by side in memory, and
-    /// a copy there of the symbols of mapped shards up to a gigabyte. O(N), in parallel; once.
+    /// Makes what the first question would make: the first symbols of every 16th suffix, side by side in memory.
+    /// O(N), in parallel; once.
     pub fn prepare(&self) {
         self.shards.iter().for_each(Shard::prepare);
     }
 
-    /// [`count`](Self::count) of many texts, in parallel.
+    /// [`count`](Self::count) of many texts, in parallel: they are looked for in the order of their first tokens,
+    /// and equal ones up to four tokens long once.
     pub fn count_batch<T: AsRef<[u32]> + Sync>(&self, texts: &[T]) -> Vec<u64> {
-        let texts = texts.par_iter().with_min_len(BATCH);
-        texts.map(|t| self.count(t.as_ref())).collect()
+        let of = |text: &T| match text.as_ref() {
+            [] => self.tokens(),
+            _ => 0,
+        };
+        let mut counts: Vec<u64> = texts.iter().map(of).collect();
+        for shard in &self.shards {
+            let found = shard.intervals(texts);
+            for (count, (start, end)) in counts.iter_mut().zip(found) {
+                *count += u64::from(end - start);
+            }
+        }
+        counts
     }
 
     /// Which tokens follow `context` how often, and how often a document ends there; all zero for
@@ -80,31 +93,48 @@ impl TextSpace {
     /// counts once. O(len log N + occurrences / 32 + outcomes): a byte is looked at for each occurrence, the
     /// text only for each outcome (and the empty context is worked out only once).
     pub fn next_tokens(&self, context: &[u32]) -> NextCounts {
-        if context.is_empty() {
-            return self.unigrams.get_or_init(|| self.outcomes(&[])).clone();
+        let outcomes = || self.outcomes(context.len(), self.intervals(context).into_iter());
+        match context {
+            [] => self.unigrams.get_or_init(outcomes).clone(),
+            _ => outcomes(),
         }
-        self.outcomes(context)
     }
 
-    /// [`next_tokens`](Self::next_tokens) of many contexts, in parallel.
+    /// [`next_tokens`](Self::next_tokens) of many contexts, in parallel; equal ones are worked out once.
     pub fn next_tokens_batch<T: AsRef<[u32]> + Sync>(&self, contexts: &[T]) -> Vec<NextCounts> {
-        let contexts = contexts.par_iter().with_min_len(BATCH);
-        contexts.map(|c| self.next_tokens(c.as_ref())).collect()
+        let found: Vec<Vec<Ranks>> = self.shards.iter().map(|s| s.intervals(contexts)).collect();
+        let (first, same) = first_equal(contexts);
+        let laws: Vec<NextCounts> = first
+            .par_iter()
+            .with_min_len(BATCH)
+            .map(|&i| {
+                let context = contexts.get(i).map_or(&[][..], AsRef::as_ref);
+                if context.is_empty() {
+                    return self.next_tokens(context);
+                }
+                let ranks = found.iter().map(|f| f.get(i).copied().unwrap_or_default());
+                let ranks = ranks.map(|(start, end)| start as usize..end as usize);
+                self.outcomes(context.len(), ranks)
+            })
+            .collect();
+        let law = |&i: &usize| laws.get(i).cloned().unwrap_or_default();
+        same.iter().map(law).collect()
     }
 
-    fn outcomes(&self, context: &[u32]) -> NextCounts {
-        let mut parts =
-            self.shards.iter().map(|shard| {
-                let (view, mut part) = (shard.view(), NextCounts::default());
-                let range = shard.interval(context);
-                view.for_each_run(range, context.len(), &mut |symbol, run| match view
-                    .token_of(symbol)
-                {
+    /// What follows suffixes of the shards that agree in `depth` tokens.
+    fn outcomes(&self, depth: usize, ranks: impl Iterator<Item = Range<usize>>) -> NextCounts {
+        let mut parts = self.shards.iter().zip(ranks).map(|(shard, ranks)| {
+            let (view, mut part) = (shard.view(), NextCounts::default());
+            view.for_each_run(
+                ranks,
+                depth,
+                &mut |symbol, run| match view.token_of(symbol) {
                     Some(token) => part.counts.push((token, run.len() as u64)),
                     None => part.ended += run.len() as u64,
-                });
-                part
-            });
+                },
+            );
+            part
+        });
         let mut all = parts.next().unwrap_or_default();
         for part in parts {
             all.ended += part.ended;
@@ -201,6 +231,21 @@ impl TextSpace {
     pub(crate) fn intervals(&self, tokens: &[u32]) -> Vec<Range<usize>> {
         self.shards.iter().map(|s| s.interval(tokens)).collect()
     }
+}
+
+/// Where each distinct text stands first, and for every text which of the distinct ones it is.
+fn first_equal<T: AsRef<[u32]>>(texts: &[T]) -> (Vec<usize>, Vec<usize>) {
+    let mut numbers: HashMap<&[u32], usize, ahash::RandomState> = HashMap::default();
+    let mut first = Vec::new();
+    let mut number = |(i, text)| {
+        *numbers.entry(text).or_insert_with(|| {
+            first.push(i);
+            first.len() - 1
+        })
+    };
+    let same = texts.iter().map(AsRef::as_ref).enumerate();
+    let same = same.map(&mut number).collect();
+    (first, same)
 }
 
 /// The sum of counts by token, both in the order of the tokens.

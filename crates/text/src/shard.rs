@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use lawvere_token::Mmap;
 use serde::{Deserialize, Serialize};
 
-use crate::lookup::Lookup;
+use rayon::prelude::*;
+
+use crate::lookup::{Lookup, Ranks};
 use crate::pages::Pages;
 
 #[cfg(target_endian = "big")]
@@ -125,12 +127,16 @@ impl View<'_> {
         self.suffix_array.len()
     }
 
+    /// Where the `rank`-th suffix begins.
+    #[inline]
+    pub fn position(&self, rank: usize) -> usize {
+        self.suffix_array.get(rank).map_or(0, |&p| p as usize)
+    }
+
     /// The symbol `depth` places into the `rank`-th suffix.
     #[inline]
     pub fn symbol_at(&self, rank: usize, depth: usize) -> u32 {
-        self.suffix_array
-            .get(rank)
-            .map_or(0, |&p| self.symbols.get(p as usize + depth))
+        self.symbols.get(self.position(rank) + depth)
     }
 
     /// Where the run of suffixes ends that have the same symbol at `depth` as suffix `start`,
@@ -173,12 +179,8 @@ impl View<'_> {
             starts.push(child as u32);
             starts.extend(found);
         }
-        let positions = starts
-            .iter()
-            .map(|&rank| self.suffix_array.get(rank as usize));
-        let places: Vec<usize> = positions
-            .map(|p| p.map_or(0, |&p| p as usize) + depth)
-            .collect();
+        let positions = starts.iter().map(|&rank| self.position(rank as usize));
+        let places: Vec<usize> = positions.map(|p| p + depth).collect();
         let symbols: Vec<u32> = match self.symbols {
             SymbolSlice::Narrow(s) => {
                 let at = places
@@ -266,17 +268,9 @@ impl Shard {
     }
 
     pub fn view(&self) -> View<'_> {
-        let view = match &self.storage {
+        match &self.storage {
             Storage::Owned(a) => a.view(),
             Storage::Mapped(m) => m.view(),
-        };
-        let lookup = self.lookup.get().and_then(Option::as_ref);
-        match lookup.and_then(|l| l.text.as_ref()) {
-            Some(text) => View {
-                symbols: text.slice(),
-                ..view
-            },
-            None => view,
         }
     }
 
@@ -291,10 +285,7 @@ impl Shard {
 
     /// None where there is no memory for it.
     fn lookup(&self) -> Option<&Lookup> {
-        let mapped = matches!(self.storage, Storage::Mapped(_));
-        let made = self
-            .lookup
-            .get_or_init(|| Lookup::new(&self.view(), mapped).ok());
+        let made = self.lookup.get_or_init(|| Lookup::new(&self.view()).ok());
         made.as_ref()
     }
 
@@ -305,6 +296,20 @@ impl Shard {
             Some(lookup) => lookup.interval(&self.view(), tokens),
             None => self.view().interval(tokens),
         }
+    }
+
+    /// [`interval`](Self::interval) of many texts, in parallel; those of the empty text are none.
+    pub fn intervals<T: AsRef<[u32]> + Sync>(&self, texts: &[T]) -> Vec<Ranks> {
+        let view = self.view();
+        if let Some(lookup) = self.lookup() {
+            return lookup.intervals(&view, texts);
+        }
+        let texts = texts.par_iter().map(AsRef::as_ref);
+        let ranks = texts.map(|text| match text {
+            [] => 0..0,
+            some => view.interval(some),
+        });
+        ranks.map(|r| (r.start as u32, r.end as u32)).collect()
     }
 
     /// How often `tokens` occurs.

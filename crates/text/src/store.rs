@@ -111,17 +111,20 @@ impl TextSpace {
         let folder = resolve(folder);
         let space = Self::open(&folder)?;
         let mut info = space.info.clone();
-        add_shards(
-            &folder,
-            &mut info,
-            reader,
-            &space.tokenizer,
-            options,
-            on_stage,
-        )?;
+        let tokenizer = &space.tokenizer;
+        let added = add_shards(&folder, &mut info, reader, tokenizer, options, on_stage)
+            .and_then(|()| write_info(&folder, &mut info));
+        if let Err(error) = added {
+            // The index is as it was, and so should its folder be.
+            let named = |name: &String| space.info.shards.iter().any(|s| s.file == *name);
+            let new = |name: &String| shard_number(name).is_some() && !named(name);
+            for name in names(&folder).into_iter().flatten().filter(new) {
+                let _ = fs::remove_file(folder.join(name));
+            }
+            return Err(error);
+        }
         let tokenizer = space.tokenizer.clone();
         drop(space);
-        write_info(&folder, &mut info)?;
         Self::written(&folder, info, tokenizer)
     }
 

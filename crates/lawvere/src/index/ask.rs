@@ -292,17 +292,21 @@ pub fn distances(space: &TextSpace, pairs: Vec<(Query, Query)>) -> Distances {
     let start = Instant::now();
     let found = space.distance_batch(&texts);
     let seconds = start.elapsed().as_secs_f64();
-    let pair = |((a, b), distance): ((Query, Query), Option<f64>)| Pair {
+    let (first, second): (Vec<&[u32]>, Vec<&[u32]>) = texts.into_iter().unzip();
+    let (count_a, count_b) = (space.count_batch(&first), space.count_batch(&second));
+    let counts = count_a.into_iter().zip(count_b);
+    let pairs = pairs.into_iter().zip(found).zip(counts);
+    let pair = |(((a, b), distance), (count_a, count_b))| Pair {
         distance: Distance {
-            distance: distance.and_then(EReal::new),
-            count_a: space.count(&a.tokens),
-            count_b: space.count(&b.tokens),
+            distance: Option::and_then(distance, EReal::new),
+            count_a,
+            count_b,
         },
         a,
         b,
     };
     Distances {
-        pairs: pairs.into_iter().zip(found).map(pair).collect(),
+        pairs: pairs.map(pair).collect(),
         seconds,
     }
 }
