@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# An index of 20 million tokens of dictionaries (GCIDE, WordNet, FOLDOC; Debian packages) beside tokengrams' MemmapIndex,
-# on the same file and two threads: building, counts, next-token laws, and distances of nested pairs.
+# An index of 20 million tokens of dictionaries (GCIDE, WordNet, FOLDOC; Debian packages) beside tokengrams' MemmapIndex
+# and infini-gram, on the same file and two threads: building, counts, next-token laws, and distances of nested pairs.
 #   PEER=/path/to/python benchmarks/index.sh   (ROUNDS=3)
-# PEER needs tokengrams, numpy and safetensors. Needs apt-get and dpkg-deb; files stay in target/bench-index.
+# PEER needs tokengrams, infini-gram, numpy and safetensors. Needs apt-get and dpkg-deb; files stay in target/bench-index.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 peer=${PEER:-python3}
@@ -10,7 +10,7 @@ work=target/bench-index
 lawvere=target/release/lawvere
 model=sample/smollm2-135m-instruct-q4_1.gguf
 export RAYON_NUM_THREADS=2
-cargo build --release --quiet
+cargo build --release --quiet --workspace --examples --bins
 mkdir -p "$work"
 if [ ! -f "$work/tokens.bin" ]; then
     (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download dict-gcide dict-wn dict-foldoc)
@@ -26,6 +26,7 @@ for _ in $(seq "${ROUNDS:-3}"); do
         --tokenizer "$work/text-index/tokenizer.json" --out "$work/index" >"$work/build.json"
     "$peer" benchmarks/index.py built "$work"
 done
+"$peer" benchmarks/index.py build_infini "$work"
 for _ in $(seq "${ROUNDS:-3}"); do
     "$peer" benchmarks/index.py ask "$work"
     for question in "count" "next --unseen empty --top 1"; do
@@ -37,3 +38,6 @@ for _ in $(seq "${ROUNDS:-3}"); do
         >"$work/distance.json"
     "$peer" benchmarks/index.py asked "$work"
 done
+"$peer" benchmarks/index.py ask_infini "$work"
+echo "single calls from Rust, one thread:"
+RAYON_NUM_THREADS=2 target/release/examples/single_calls "$work/index" "$work/pairs.txt"

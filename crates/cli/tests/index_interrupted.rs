@@ -7,11 +7,15 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{fail, succeed};
 use lawvere::text::TextSpace;
+
+/// Runs are timed, so that they must not disturb one another.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Lines of a corpus whose index takes a few tenths of a second, `from` setting two of them apart.
 fn corpus(lines: usize, from: u64) -> String {
@@ -58,7 +62,7 @@ const BUILD: [&str; 12] = [
     "--tokenizer",
     "bytes",
     "--shard-tokens",
-    "200000",
+    "50000",
     "--out",
     "ix",
     "--threads",
@@ -67,6 +71,7 @@ const BUILD: [&str; 12] = [
 
 #[test]
 fn a_build_killed_at_any_of_200_moments_leaves_no_index_or_a_whole_one() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     fs::write(at.join("a.txt"), corpus(40_000, 1)).unwrap();
@@ -78,7 +83,7 @@ fn a_build_killed_at_any_of_200_moments_leaves_no_index_or_a_whole_one() {
     let (mut interrupted, mut midway) = (0, 0);
     for i in 0..200 {
         let _ = fs::remove_dir_all(&index);
-        let moment = whole.mul_f64(f64::from(i) / 190.0);
+        let moment = whole.mul_f64(f64::from(i) / 160.0);
         interrupted += usize::from(killed(at, &BUILD, moment));
         match TextSpace::open(&index) {
             Ok(space) => {
@@ -89,11 +94,11 @@ fn a_build_killed_at_any_of_200_moments_leaves_no_index_or_a_whole_one() {
         }
         for left in left_over(at) {
             let shards = fs::read_dir(&left).unwrap();
-            midway += usize::from(shards.count() > 1);
+            midway += usize::from(shards.count() > 0);
             fs::remove_dir_all(left).unwrap();
         }
     }
-    println!("{interrupted} of 200 were killed, {midway} of them after a first file");
+    println!("{interrupted} of 200 were killed, {midway} of them in the middle of writing");
     assert!(interrupted >= 50 && midway >= 5);
     // What a killed run left does not stand in the way of the next.
     killed(at, &BUILD, whole / 2);
@@ -103,6 +108,7 @@ fn a_build_killed_at_any_of_200_moments_leaves_no_index_or_a_whole_one() {
 
 #[test]
 fn an_addition_killed_at_any_moment_leaves_the_index_as_it_was_or_with_all_of_it() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     fs::write(at.join("a.txt"), corpus(10_000, 1)).unwrap();
@@ -118,7 +124,7 @@ fn an_addition_killed_at_any_moment_leaves_the_index_as_it_was_or_with_all_of_it
         "--corpus",
         "b.txt",
         "--shard-tokens",
-        "200000",
+        "50000",
     ];
     let start = Instant::now();
     succeed(at, &append);
@@ -129,7 +135,7 @@ fn an_addition_killed_at_any_moment_leaves_the_index_as_it_was_or_with_all_of_it
     for i in 0..40 {
         fs::remove_dir_all(&index).unwrap();
         succeed(at, &BUILD);
-        killed(at, &append, whole.mul_f64(f64::from(i) / 38.0));
+        killed(at, &append, whole.mul_f64(f64::from(i) / 32.0));
         let tokens = TextSpace::open(&index).unwrap().tokens();
         assert!(tokens == before || tokens == after, "{tokens}");
         let found = TextSpace::repair(&index, &mut |_| {}).unwrap();
@@ -154,6 +160,7 @@ fn limited(folder: &Path, blocks: usize, args: &[&str]) -> Output {
 
 #[test]
 fn a_full_disk_is_one_line_and_leaves_what_was_there() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     fs::write(at.join("a.txt"), corpus(2_000, 1)).unwrap();

@@ -52,7 +52,7 @@ impl EReal {
 
 /// [`EReal::plus`] on floats known not to be NaN.
 #[inline]
-pub(crate) fn plus(a: f64, b: f64) -> f64 {
+pub fn plus(a: f64, b: f64) -> f64 {
     if a == f64::INFINITY || b == f64::INFINITY {
         f64::INFINITY
     } else {
@@ -62,7 +62,7 @@ pub(crate) fn plus(a: f64, b: f64) -> f64 {
 
 /// [`EReal::hom`] on floats known not to be NaN.
 #[inline]
-pub(crate) fn hom(a: f64, b: f64) -> f64 {
+pub fn hom(a: f64, b: f64) -> f64 {
     if a == f64::INFINITY || b == f64::NEG_INFINITY {
         f64::NEG_INFINITY
     } else {

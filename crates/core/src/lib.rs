@@ -33,7 +33,7 @@ mod packed;
 mod sparse;
 pub mod stoch;
 mod sum;
-mod tropical;
+pub mod tropical;
 pub mod vector;
 
 pub use buffer::Buffer;

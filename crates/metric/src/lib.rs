@@ -22,12 +22,35 @@
 //! Willerton, *Tight spans, Isbell completions and semi-tropical modules* (2013).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod boltzmann;
 mod comparison;
+mod decomposition;
+mod duality;
+mod equations;
 mod error;
+pub mod extended;
+mod extension;
 mod forest;
+mod funk;
+mod isbell;
+mod magnitude;
+mod polyhedra;
+mod potential;
+mod rays;
+mod space;
+mod sweeps;
 mod yoneda;
 
+pub use boltzmann::Boltzmann;
 pub use comparison::{Comparison, Pair, compare};
+pub use decomposition::{Decomposition, Part};
+pub use duality::dual;
 pub use error::MetricError;
 pub use forest::PrefixForest;
+pub use funk::{funk_distance, hilbert_distance};
+pub use isbell::Isbell;
+pub use num_bigint::BigUint;
+pub use polyhedra::{Missed, Polyhedron, Projection};
+pub use rays::{MOST_TEXTS, MOST_WITHOUT_POTENTIAL, Ray};
+pub use space::{Breach, Edge, Space, TOLERANCE};
 pub use yoneda::{Isometry, is_directed_metric, yoneda_isometry};

@@ -57,8 +57,8 @@ pub fn yoneda_isometry(d: &TropicalMatrix) -> Result<Isometry, MetricError> {
     let squared = d.product(d)?;
     let (triangle_defect, broken) = difference(&squared, d);
     let transposed = d.transpose();
-    let (yoneda_defect, columns) = difference(&d.residuals_of_columns(), d);
-    let (co_yoneda_defect, rows) = difference(&transposed.residuals_of_columns(), &transposed);
+    let (yoneda_defect, columns) = difference(&d.residual(d)?, d);
+    let (co_yoneda_defect, rows) = difference(&transposed.residual(&transposed)?, &transposed);
     let finite = |i: usize| d.row(i).iter().filter(|x| x.is_finite()).count();
     Ok(Isometry {
         pairs: d.nrows() * d.nrows(),

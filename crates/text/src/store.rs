@@ -179,15 +179,15 @@ fn write_index(
     TextSpace::check_destination(destination)?;
     let destination = resolve(destination);
     let parent = parent(&destination);
-    fs::create_dir_all(&parent).map_err(|e| TextError::writing(&parent, e))?;
-    let written = temporary_folder(&parent).map_err(|e| TextError::writing(&parent, e))?;
+    let failed = |e| TextError::writing(&destination, e);
+    fs::create_dir_all(&parent).map_err(failed)?;
+    let written = temporary_folder(&parent).map_err(failed)?;
     write(written.path()).map_err(|error| match error {
         // The folder that is written has a name of no interest.
         TextError::Write { source, .. } => TextError::writing(&destination, source),
         other => other,
     })?;
-    publish_folder(written.path(), &destination)
-        .map_err(|e| TextError::writing(&destination, e))?;
+    publish_folder(written.path(), &destination).map_err(failed)?;
     // It has been renamed: there is nothing left to remove.
     let _ = written.keep();
     Ok(())

@@ -14,6 +14,7 @@ use lawvere_text::{
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
+use proptest::prelude::*;
 
 const DOCUMENTS: [&str; 4] = [
     "the cat sat",
@@ -438,6 +439,43 @@ fn a_line_of_any_length_takes_bounded_memory() {
                 ..options
             };
             assert!(refused(whole).contains("the file is longer"));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_damaged_table_is_an_error_or_read_and_never_a_panic(
+        compression in prop_oneof![
+            Just(Compression::UNCOMPRESSED),
+            Just(Compression::SNAPPY),
+            Just(Compression::ZSTD(Default::default())),
+            Just(Compression::GZIP(Default::default())),
+        ],
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let documents: Vec<String> = (0..40).map(|i| format!("document {}", i % 7)).collect();
+        parquet(&path, Arc::new(StringArray::from(documents)), compression);
+        let mut bytes = fs::read(&path).unwrap();
+        for (place, bits) in &flips {
+            let at = place.index(bytes.len());
+            bytes[at] ^= bits;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        fs::write(&path, &bytes).unwrap();
+        match Corpus::read(&CorpusOptions::new([&path])) {
+            Ok(corpus) => prop_assert!(corpus.documents().count() <= 40 * 256),
+            Err(error) => {
+                let error = error.to_string();
+                prop_assert!(error.contains("a.parquet") && !error.contains('\n'), "{}", error);
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ pub fn write_file(
     // Temporary files are private; this one becomes an ordinary file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file: NamedTempFile = builder.tempfile_in(parent(path))?;
+    let file: NamedTempFile = builder.tempfile_in(parent(path)).map_err(bare)?;
     let mut out = BufWriter::with_capacity(1 << 20, file.as_file());
     write(&mut out)?;
     out.flush()?;
@@ -38,7 +38,12 @@ pub fn temporary_folder(parent: &Path) -> io::Result<TempDir> {
     builder.prefix(".lawvere-");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    builder.tempdir_in(parent)
+    builder.tempdir_in(parent).map_err(bare)
+}
+
+/// Without the path that comes with it: the name of what is not there yet is of no interest.
+fn bare(error: io::Error) -> io::Error {
+    error.kind().into()
 }
 
 /// Renames a finished folder to its final name. A folder already there is moved aside first and

@@ -17,6 +17,24 @@ pub fn entropy(probabilities: impl IntoIterator<Item = f64>) -> f64 {
         + 0.0
 }
 
+/// About the probability that the next draw is of a kind not drawn yet: the share of draws whose kind came up once.
+/// `counts` say how often each kind was drawn; 0 of no draws.
+///
+/// ```
+/// // Five draws of three kinds, two of which came up once.
+/// assert_eq!(lawvere_core::stoch::unseen_mass([3, 1, 1]), 0.4);
+/// ```
+///
+/// *Source:* Good, *The population frequencies of species and the estimation of population parameters* (1953).
+pub fn unseen_mass(counts: impl IntoIterator<Item = u64>) -> f64 {
+    let (mut once, mut all) = (0u64, 0u64);
+    for count in counts {
+        once += u64::from(count == 1);
+        all += count;
+    }
+    once as f64 / all.max(1) as f64
+}
+
 /// The Renyi entropy `log(sum p^β) / (1 - β)` in nats of a law, over its support.
 ///
 /// Every real order is meant, negative ones too: order 1 is Shannon's, order 0 the logarithm of

@@ -40,7 +40,7 @@ use thiserror::Error;
 
 pub use distribution::Distribution;
 pub use divergence::{Divergence, kl_term};
-pub use entropy::{CategoricalEntropy, entropy, renyi_entropy};
+pub use entropy::{CategoricalEntropy, entropy, renyi_entropy, unseen_mass};
 pub use f_divergence::FDivergence;
 pub use joint::JointState;
 pub use kernel::FiniteKernel;

@@ -1,3 +1,4 @@
+use lawvere_core::stoch::unseen_mass;
 use lawvere_geometry::{Growth, GrowthOptions};
 use lawvere_observe::{ContextPlan, Layers, Observation, Observer};
 use lawvere_text::TextSpace;
@@ -12,17 +13,14 @@ pub struct SupportGrowth {
     pub order: usize,
     /// Contexts, pairs of contexts and outcomes, and supports in parts of the corpus.
     pub growth: Growth,
-    /// The share of pairs' occurrences that are their pair's only one: about the probability that the next occurrence
-    /// of a context is followed by what has not followed it yet.
+    /// The [`unseen_mass`] of pairs: about the probability that the next occurrence of a context is followed by what
+    /// has not followed it yet.
     pub unseen_outcome: f64,
     /// The same of contexts: about the probability that the next context is a new one.
     pub unseen_context: f64,
 }
 
 /// Support growth over all contexts of `order` tokens.
-///
-/// *Source:* Good, *The population frequencies of species and the estimation of population parameters* (1953), for the
-/// mass of what is unseen.
 ///
 /// # Errors
 /// No context of that order.
@@ -40,15 +38,11 @@ pub fn growth(space: &TextSpace, order: usize, seed: u64) -> Result<SupportGrowt
         ..GrowthOptions::default()
     };
     let counts = &observation.counts;
-    let all = observation.samples() as f64;
-    let once = counts.values().iter().filter(|&&c| c == 1).count();
-    let single = counts
-        .rows()
-        .filter(|(_, row)| row.iter().sum::<u64>() == 1);
+    let contexts = counts.rows().map(|(_, row)| row.iter().sum());
     Ok(SupportGrowth {
         order,
         growth: lawvere_geometry::growth(&observation, &options)?,
-        unseen_outcome: once as f64 / all,
-        unseen_context: single.count() as f64 / all,
+        unseen_outcome: unseen_mass(counts.values().iter().copied()),
+        unseen_context: unseen_mass(contexts),
     })
 }

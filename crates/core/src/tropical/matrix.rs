@@ -1,24 +1,11 @@
 //! Dense matrices over the min-plus semiring `(R u {+inf}, min, +)`.
 
 use rayon::prelude::*;
-use thiserror::Error;
 
-use crate::ereal::{hom, plus};
-use crate::matrix::{RowMatrix, ShapeError};
-
-/// Why a min-plus matrix cannot be made or closed.
-#[derive(Debug, Clone, PartialEq, Error)]
-#[allow(missing_docs)]
-pub enum TropicalError {
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    #[error("entry ({row}, {column}) is NaN")]
-    NotANumber { row: usize, column: usize },
-    #[error(
-        "the matrix has a cycle of negative weight through node {node}: its Kleene star does not exist"
-    )]
-    NegativeCycle { node: usize },
-}
+use super::algebra::{filled, inner};
+use super::{TropicalError, min_plus_product, min_plus_star};
+use crate::ereal::plus;
+use crate::matrix::RowMatrix;
 
 /// A matrix of extended reals with min as sum and + as product.
 ///
@@ -32,9 +19,9 @@ pub struct TropicalMatrix {
 impl TropicalMatrix {
     /// The matrix of `+inf`, the zero of the semiring.
     pub fn infinite(nrows: usize, ncols: usize) -> Self {
-        let mut entries = RowMatrix::zeros(nrows, ncols);
-        entries.data_mut().fill(f64::INFINITY);
-        Self { entries }
+        Self {
+            entries: filled(nrows, ncols, f64::INFINITY),
+        }
     }
 
     /// A matrix of these entries.
@@ -87,87 +74,53 @@ impl TropicalMatrix {
         }
     }
 
-    /// The min-plus product, `(A B)_ij = min_k (A_ik + B_kj)`; `+inf` absorbs. O(n m p), rows in parallel.
+    /// The entries.
+    pub fn entries(&self) -> &RowMatrix<f64> {
+        &self.entries
+    }
+
+    /// The min-plus product, as [`min_plus_product`]. O(n m p).
     ///
     /// # Errors
     /// Inner sizes that differ.
     pub fn product(&self, other: &Self) -> Result<Self, TropicalError> {
-        if self.ncols() != other.nrows() {
-            let expected = format!("{} rows", self.ncols());
-            return Err(ShapeError::new("min-plus product", expected, other.nrows()).into());
-        }
-        let mut out = Self::infinite(self.nrows(), other.ncols());
-        let width = other.ncols().max(1);
-        out.entries
-            .data_mut()
-            .par_chunks_mut(width)
-            .enumerate()
-            .for_each(|(i, row)| {
-                for (k, &a) in self
-                    .row(i)
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, a)| **a < f64::INFINITY)
-                {
-                    for (slot, &b) in row.iter_mut().zip(other.row(k)) {
-                        *slot = slot.min(plus(a, b));
-                    }
-                }
-            });
-        Ok(out)
+        let entries = min_plus_product(&self.entries, &other.entries)?;
+        Ok(Self { entries })
     }
 
-    /// All residuals between columns, `R_ij = max_k hom(A_ki, A_kj)`: the Funk distance from
-    /// column `i` to column `j`. O(n^2 m), rows in parallel.
-    pub fn residuals_of_columns(&self) -> Self {
-        let columns = self.transpose();
-        let n = self.ncols();
-        let mut out = Self::infinite(n, n);
-        out.entries
-            .data_mut()
-            .par_chunks_mut(n.max(1))
-            .enumerate()
-            .for_each(|(i, row)| {
-                for (j, slot) in row.iter_mut().enumerate() {
-                    let pairs = columns.row(i).iter().zip(columns.row(j));
-                    *slot = pairs
-                        .map(|(&x, &y)| hom(x, y))
-                        .fold(f64::NEG_INFINITY, f64::max);
-                }
-            });
-        out
+    /// `min_k (A_ik + x_k)`, where `+inf` absorbs. O(n m), rows in parallel.
+    ///
+    /// # Errors
+    /// A vector of another length than there are columns.
+    pub fn times(&self, x: &[f64]) -> Result<Vec<f64>, TropicalError> {
+        inner("min-plus product with a vector", self.ncols(), x.len())?;
+        let row = |i: usize| {
+            let terms = self.row(i).iter().zip(x).map(|(&a, &x)| plus(a, x));
+            terms.fold(f64::INFINITY, f64::min)
+        };
+        Ok((0..self.nrows()).into_par_iter().map(row).collect())
     }
 
-    /// The Kleene star `I + A + A^2 + ...`: lengths of shortest paths. O(n^3), rows in parallel.
+    /// The residual `R_ij = max_k hom(A_ki, B_kj)`: the least R with `A R >= B`, entry by entry, and the Funk distance from
+    /// column i of A to column j of B. O(n m p): a product with signs turned, `-(A^T (-B))`.
+    ///
+    /// # Errors
+    /// Numbers of rows that differ.
+    pub fn residual(&self, other: &Self) -> Result<Self, TropicalError> {
+        let turned = other.entries.map(|x| -x);
+        let found = min_plus_product(&self.transpose().entries, &turned)?;
+        // `+ 0.0` turns negative zeros into zeros.
+        let entries = found.map(|x| -x + 0.0);
+        Ok(Self { entries })
+    }
+
+    /// The Kleene star, as [`min_plus_star`]. O(n^3).
     ///
     /// # Errors
     /// A matrix that is not square, or a cycle of negative weight.
     pub fn kleene_star(&self) -> Result<Self, TropicalError> {
-        let n = self.nrows();
-        if n != self.ncols() {
-            let found = format!("{n} x {}", self.ncols());
-            return Err(ShapeError::new("Kleene star", "a square matrix", found).into());
-        }
-        let mut star = self.clone();
-        for i in 0..n {
-            let diagonal = &mut star.entries.row_mut(i)[i];
-            *diagonal = diagonal.min(0.0);
-        }
-        for k in 0..n {
-            let through = star.row(k).to_vec();
-            star.entries.data_mut().par_chunks_mut(n).for_each(|row| {
-                let to = row[k];
-                if to < f64::INFINITY {
-                    for (slot, &from) in row.iter_mut().zip(&through) {
-                        *slot = slot.min(plus(to, from));
-                    }
-                }
-            });
-        }
-        match (0..n).find(|&i| star.get(i, i) < 0.0) {
-            Some(node) => Err(TropicalError::NegativeCycle { node }),
-            None => Ok(star),
-        }
+        let entries = min_plus_star(&self.entries)?;
+        Ok(Self { entries })
     }
 }
 
@@ -195,7 +148,7 @@ mod tests {
         fn residuals_of_the_columns_of_a_star_are_the_star(a in weights(6)) {
             // The Yoneda embedding is an isometry: D(Y(i), Y(j)) = d(i, j).
             let star = a.kleene_star().unwrap();
-            prop_assert_eq!(star.residuals_of_columns(), star);
+            prop_assert_eq!(star.residual(&star).unwrap(), star);
         }
 
         #[test]

@@ -1,0 +1,178 @@
+//! A point of Q(L) as a sum of extremal rays, by its level sets.
+
+use serde::Serialize;
+
+use crate::rays::Sets;
+use crate::{MetricError, PrefixForest, Space};
+
+/// A part of a canonical decomposition: a weight times the ray of a connected lower set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Part {
+    /// Its weight, positive.
+    pub weight: f64,
+    /// The parts whose sets it is made of, beside its own texts.
+    pub parts: Vec<usize>,
+    /// The texts that are in none of those.
+    pub texts: Vec<usize>,
+}
+
+/// `z = Σ weight x ray`, the ray of a connected lower set S being exp f on S and 0 off it: at most n parts, whose sets are
+/// disjoint or one within the other.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decomposition {
+    /// f, the potential in whose coordinates `z exp(-f)` the parts are sets.
+    pub potential: Vec<f64>,
+    /// The parts, smaller sets before those they are within.
+    pub parts: Vec<Part>,
+}
+
+impl Decomposition {
+    /// The connected lower set of a part, increasing.
+    pub fn members(&self, part: usize) -> Vec<usize> {
+        let (mut out, mut stack) = (Vec::new(), vec![part]);
+        while let Some(part) = stack.pop().and_then(|i| self.parts.get(i)) {
+            out.extend(&part.texts);
+            stack.extend(&part.parts);
+        }
+        out.sort_unstable();
+        out
+    }
+
+    /// The point that it decomposes. O(n + parts).
+    pub fn point(&self) -> Vec<f64> {
+        let mut levels = vec![0.0; self.potential.len()];
+        let mut above = vec![0.0; self.parts.len()];
+        for (i, part) in self.parts.iter().enumerate().rev() {
+            let level = above[i] + part.weight;
+            part.parts.iter().for_each(|&inner| above[inner] = level);
+            part.texts.iter().for_each(|&text| levels[text] = level);
+        }
+        let terms = levels.iter().zip(&self.potential);
+        terms.map(|(u, f)| u * f.exp()).collect()
+    }
+}
+
+impl Space {
+    /// The canonical decomposition of a point of Q(L): its level sets in the coordinates of a potential, split into
+    /// connected parts. O(n log n + covers).
+    ///
+    /// # Errors
+    /// A vector of another length, with NaN, infinite or negative entries, or outside of Q(L); no potential.
+    ///
+    /// *Source:* Gaubert, Vlassopoulos (arXiv 2405.12264); the layers of Stanley, *Two poset polytopes* (1986).
+    pub fn decompose(&self, z: &[f64]) -> Result<Decomposition, MetricError> {
+        let potential = self.potential("a decomposition")?;
+        self.require_in(crate::Polyhedron::Q, "the vector", z)?;
+        let below = (0..self.len())
+            .map(|j| self.covered_by(j).to_vec())
+            .collect();
+        Ok(by_levels(
+            z,
+            potential,
+            below,
+            self.sorted().iter().rev().copied(),
+        ))
+    }
+}
+
+impl PrefixForest {
+    /// As [`Space::decompose`], for a forest of any size: O(n log n), O(n) memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decompose(&self, z: &[f64]) -> Result<Decomposition, MetricError> {
+        self.require_cone(z)?;
+        let below = |text| self.effective_parent(text).into_iter().collect();
+        let below = (0..self.len()).map(below).collect();
+        Ok(by_levels(z, self.potential(), below, (0..self.len()).rev()))
+    }
+}
+
+/// The merge tree of the level sets of `z exp(-f)`: texts come in by decreasing level, and join the parts next to them.
+/// `below` has the covering pairs, `top_down` every text before all that it extends.
+fn by_levels(
+    z: &[f64],
+    mut potential: Vec<f64>,
+    below: Vec<Vec<usize>>,
+    top_down: impl Iterator<Item = usize>,
+) -> Decomposition {
+    let n = z.len();
+    // A potential may be moved by a constant: so that the largest level is 1.
+    let logs = z.iter().zip(&potential).map(|(z, f)| z.ln() - f);
+    let top = logs.fold(f64::NEG_INFINITY, f64::max);
+    if top.is_finite() {
+        potential.iter_mut().for_each(|f| *f += top);
+    }
+    let level = |(z, f): (&f64, &f64)| (z.ln() - f).exp();
+    let mut levels: Vec<f64> = z.iter().zip(&potential).map(level).collect();
+    // In the cone a text's level is at least that of those above it; what rounding took is given back.
+    for j in top_down {
+        for &i in &below[j] {
+            levels[i] = levels[i].max(levels[j]);
+        }
+    }
+    let mut order: Vec<usize> = (0..n).filter(|&i| levels[i] > 0.0).collect();
+    order.sort_by(|&a, &b| levels[b].total_cmp(&levels[a]).then(a.cmp(&b)));
+    let mut sets = Sets::new(n);
+    let mut present = vec![false; n];
+    // By root, the part that ended last and the texts that came since, with the level it is at.
+    let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); n];
+    let mut inner: Vec<Vec<usize>> = vec![Vec::new(); n];
+    let mut since: Vec<f64> = vec![0.0; n];
+    let mut parts: Vec<Part> = Vec::new();
+    // A part ends where the level falls below that at which it came to be.
+    let mut end = |root: usize,
+                   level: f64,
+                   waiting: &mut Vec<Vec<usize>>,
+                   inner: &mut Vec<Vec<usize>>,
+                   since: &[f64]| {
+        if since[root] > level {
+            parts.push(Part {
+                weight: since[root] - level,
+                parts: std::mem::take(&mut inner[root]),
+                texts: std::mem::take(&mut waiting[root]),
+            });
+            inner[root].push(parts.len() - 1);
+        }
+    };
+    let mut above: Vec<Vec<usize>> = vec![Vec::new(); n];
+    for (j, lower) in below.iter().enumerate() {
+        lower.iter().for_each(|&i| above[i].push(j));
+    }
+    for &text in &order {
+        let level = levels[text];
+        present[text] = true;
+        since[text] = level;
+        waiting[text].push(text);
+        let beside = below[text].iter().chain(&above[text]);
+        for &other in beside.filter(|&&other| present[other]) {
+            let (root, here) = (sets.root(other), sets.root(text));
+            if root == here {
+                continue;
+            }
+            end(root, level, &mut waiting, &mut inner, &since);
+            end(here, level, &mut waiting, &mut inner, &since);
+            // The larger list takes the smaller one in.
+            let (small, large) = match waiting[root].len() < waiting[here].len() {
+                true => (root, here),
+                false => (here, root),
+            };
+            let moved = std::mem::take(&mut waiting[small]);
+            waiting[large].extend(moved);
+            let moved = std::mem::take(&mut inner[small]);
+            inner[large].extend(moved);
+            sets.join(small, large);
+            since[large] = level;
+        }
+    }
+    let mut roots: Vec<usize> = order.iter().map(|&i| sets.root(i)).collect();
+    roots.sort_unstable();
+    roots.dedup();
+    for root in roots {
+        end(root, 0.0, &mut waiting, &mut inner, &since);
+    }
+    for part in &mut parts {
+        part.texts.sort_unstable();
+    }
+    Decomposition { potential, parts }
+}
