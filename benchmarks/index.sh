@@ -23,7 +23,7 @@ for _ in $(seq "${ROUNDS:-3}"); do
     rm -rf "$work/index" "$work/tokens.idx"
     "$peer" benchmarks/index.py build "$work"
     "$lawvere" index build --quiet --json --threads 2 --corpus "$work/tokens.bin" \
-        --tokenizer "$work/text-index/tokenizer.json" --out "$work/index" >"$work/build.json"
+        --tokenizer ids:49152 --out "$work/index" >"$work/build.json"
     "$peer" benchmarks/index.py built "$work"
 done
 "$peer" benchmarks/index.py build_infini "$work"

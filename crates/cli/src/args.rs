@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::geometry::GeometryCommand;
 use crate::index::IndexCommand;
 use crate::information::InformationCommand;
+use crate::metric::MetricCommand;
 use crate::model::ModelCommand;
 use crate::output::Screen;
 use crate::train::{StoriesArgs, StoryArgs, TrainArgs};
@@ -56,6 +57,9 @@ pub enum Command {
     /// Ask a language model alone: what it is, how it tokenizes, scores, represents and goes on
     #[command(subcommand)]
     Model(Box<ModelCommand>),
+    /// The directed metric space of texts: distances, embeddings, projections, rays, completions
+    #[command(subcommand)]
+    Metric(Box<MetricCommand>),
     /// The implicit geometry of next-token prediction: what supports predict, solved and measured
     #[command(subcommand)]
     Geometry(Box<GeometryCommand>),

@@ -4,6 +4,7 @@ mod args;
 mod geometry;
 mod index;
 mod information;
+mod metric;
 mod model;
 mod output;
 mod train;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Stories(args) => args.run(&cli.global),
         Command::Report(args) => args.run(&cli.global, &mut screen),
         Command::Model(command) => command.run(&cli.global, &mut screen),
+        Command::Metric(command) => command.run(&cli.global),
         Command::Geometry(command) => command.run(&cli.global, &mut screen),
         Command::Information(command) => command.run(&cli.global, &mut screen),
     };

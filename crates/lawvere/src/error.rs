@@ -67,6 +67,11 @@ impl RunError {
                         | TextError::LanguageSize { .. }
                 )
                 | Self::Lm(LmError::Training(_) | LmError::Argument(_))
+                | Self::Metric(
+                    MetricError::Argument { .. }
+                        | MetricError::NoText { .. }
+                        | MetricError::NotBelow { .. }
+                )
                 | Self::Geometry(GeometryError::Argument { .. })
                 | Self::Information(
                     InformationError::Argument { .. } | InformationError::UnknownLayer { .. }

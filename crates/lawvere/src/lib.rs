@@ -26,6 +26,7 @@ mod forest;
 pub mod geometry;
 pub mod index;
 pub mod information;
+pub mod metric;
 pub mod model;
 mod observe;
 mod origin;
@@ -51,7 +52,6 @@ pub use train::{
 
 pub use lawvere_core as core;
 pub use lawvere_lm as lm;
-pub use lawvere_metric as metric;
 pub use lawvere_observe as observation;
 pub use lawvere_report as page;
 pub use lawvere_text as text;

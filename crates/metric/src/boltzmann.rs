@@ -14,6 +14,7 @@ pub struct Boltzmann {
     /// `exp(-d(w_j, a) / T)`, normalised to sum to 1 over the parts: the least distant ones alone at T = 0.
     pub weights: Vec<f64>,
     /// `-T log Σ_j exp(-(d(w_j, a) + Y(w_j)) / T)`, an entry a text; at T = 0 the least term. In P(L).
+    #[serde(serialize_with = "crate::extended::list")]
     pub vector: Vec<f64>,
     /// The largest `|vector - Y(a)|` where both are finite, nats.
     pub largest_error: f64,

@@ -1,8 +1,6 @@
 use lawvere_core::TropicalError;
 use thiserror::Error;
 
-use crate::Breach;
-
 /// Why texts do not form a space, or a question cannot be answered on one.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[allow(missing_docs)]
@@ -54,10 +52,6 @@ pub enum MetricError {
         direct: f64,
         steps: f64,
     },
-    #[error(
-        "{what} needs a probabilistic language model, and this is a directed metric only: {breach}"
-    )]
-    NoModel { what: &'static str, breach: Breach },
     #[error(
         "{what} needs a potential, f with d(a, b) = f(b) - f(a), and this space has none: ways around disagree by {by} nats at {from} and {to}"
     )]

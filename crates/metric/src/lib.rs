@@ -1,19 +1,27 @@
 //! Lens 1: the directed metric space of texts.
 //!
 //! A language is a poset of texts with probabilities of extension; `d(a, b) = -log Pr(b|a)` makes
-//! it a metric space in which distances have a direction. Here the poset is a forest of prefixes,
-//! once with the corpus's probabilities and once with a model's.
+//! it a metric space in which distances have a direction. A [`Space`] holds all of them, checked on two levels; a
+//! [`PrefixForest`] only steps, for millions of texts. `docs/five-texts.md` goes from five texts to their Isbell
+//! completion.
+//!
+//! The statements of the theory are functions here: the Yoneda embeddings ([`yoneda_isometry`], [`funk_distance`]),
+//! polyhedra with their projections and generators ([`Space::project`], [`Space::generators`]), linear equations
+//! ([`Space::yoneda_from_covers`]), extremal rays ([`Space::extremal_rays`], [`Space::decompose`]), extensions
+//! ([`Space::greatest_extension`]), the Boltzmann approximation ([`Space::boltzmann`]), duality ([`dual`]), Isbell's
+//! completion ([`Space::complete`]) and magnitude ([`Space::magnitude`]).
 //!
 //! ```
-//! use lawvere_metric::PrefixForest;
+//! use lawvere_metric::{Edge, Space, yoneda_isometry};
 //!
 //! // "the" -> "the cat", "the dog"; half of the time, a quarter of the time.
-//! let forest = PrefixForest::new(vec![None, Some(0), Some(0)], vec![0.0, 0.5f64.ln(), 0.25f64.ln()])?;
-//! let d = forest.distances();
-//! assert!((d.get(0, 2) - 4f64.ln()).abs() < 1e-12);
-//! assert_eq!(d.get(1, 2), f64::INFINITY);
-//! let isometry = lawvere_metric::yoneda_isometry(&d)?;
-//! assert!(isometry.holds(1e-12));
+//! let names = ["the", "the cat", "the dog"].map(String::from).to_vec();
+//! let edge = |to, probability| Edge { from: 0, to, probability };
+//! let space = Space::from_edges(names, &[edge(1, 0.5), edge(2, 0.25)])?;
+//! assert!((space.d(0, 2) - 4f64.ln()).abs() < 1e-12);
+//! assert_eq!(space.d(1, 2), f64::INFINITY);
+//! assert!(yoneda_isometry(space.distances())?.holds(1e-12));
+//! assert_eq!(space.extremal_rays()?.len(), 4);
 //! # Ok::<(), lawvere_metric::MetricError>(())
 //! ```
 //!
@@ -34,6 +42,7 @@ mod forest;
 mod funk;
 mod isbell;
 mod magnitude;
+mod order;
 mod polyhedra;
 mod potential;
 mod rays;
@@ -50,7 +59,13 @@ pub use forest::PrefixForest;
 pub use funk::{funk_distance, hilbert_distance};
 pub use isbell::Isbell;
 pub use num_bigint::BigUint;
+pub use order::{prefix_covers, subtext_covers};
 pub use polyhedra::{Missed, Polyhedron, Projection};
 pub use rays::{MOST_TEXTS, MOST_WITHOUT_POTENTIAL, Ray};
 pub use space::{Breach, Edge, Space, TOLERANCE};
 pub use yoneda::{Isometry, is_directed_metric, yoneda_isometry};
+
+/// The tutorial, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/five-texts.md")]
+mod tutorial {}

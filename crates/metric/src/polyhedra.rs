@@ -37,6 +37,7 @@ pub struct Missed {
     /// The upper one.
     pub to: usize,
     /// By how much: nats, in Q a difference of coordinates.
+    #[serde(serialize_with = "crate::extended::one")]
     pub by: f64,
 }
 
@@ -44,11 +45,14 @@ pub struct Missed {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Projection {
     /// `d ⊗ x`, the greatest point of P(L) below x.
+    #[serde(serialize_with = "crate::extended::list")]
     pub below: Vec<f64>,
     /// `y_j = max_i hom(d_ij, x_i)`, the least point above x.
+    #[serde(serialize_with = "crate::extended::list")]
     pub above: Vec<f64>,
     /// `max_ij (x_i - x_j - d_ij)`: 0 in P(L), and for finite x the Hilbert distance to P(L), which both points
     /// realise. `+inf` or `-inf` in other cases tell only whether finite points are missed.
+    #[serde(serialize_with = "crate::extended::one")]
     pub distance: f64,
 }
 

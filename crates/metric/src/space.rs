@@ -320,17 +320,6 @@ impl Space {
         self.breach.as_ref()
     }
 
-    /// The error of asking what only a language model has.
-    pub(crate) fn require_model(&self, what: &'static str) -> Result<(), MetricError> {
-        match &self.breach {
-            None => Ok(()),
-            Some(breach) => Err(MetricError::NoModel {
-                what,
-                breach: breach.clone(),
-            }),
-        }
-    }
-
     /// Whether a vector has an entry for every text, and none is NaN.
     pub(crate) fn require_vector(&self, what: &'static str, x: &[f64]) -> Result<(), MetricError> {
         if x.len() != self.len() {

@@ -407,29 +407,27 @@ pub(crate) fn sorted(
     let n = symbols.len();
     let mut suffix_array = Pages::<u32>::zeroed(n).map_err(no_memory)?;
     let mut prefixes = Pages::<u32>::zeroed(n).map_err(no_memory)?;
+    suffix_array.lay_out();
     let sa: &mut [i32] = bytemuck::cast_slice_mut(&mut suffix_array);
-    let plcp: &mut [i32] = bytemuck::cast_slice_mut(&mut prefixes);
     match &mut symbols {
         Symbols::Narrow(symbols) => {
-            let sorted = SuffixArrayConstruction::for_text(symbols)
-                .in_borrowed_buffer(sa)
-                .single_threaded()
-                .run()
-                .map_err(failed)?;
+            let sorting = SuffixArrayConstruction::for_text(symbols).in_borrowed_buffer(sa);
+            let sorted = meanwhile(&mut prefixes, || sorting.single_threaded().run());
+            let measured = sorted.map_err(failed)?.plcp_construction();
             on_stage("measuring common prefixes");
-            let measured = sorted.plcp_construction().in_borrowed_buffer(plcp);
-            measured.single_threaded().run().map_err(failed)?;
+            let plcp: &mut [i32] = bytemuck::cast_slice_mut(&mut prefixes);
+            let measured = measured.in_borrowed_buffer(plcp).single_threaded();
+            measured.run().map_err(failed)?;
         }
         Symbols::Wide(symbols) => {
             let symbols: &mut [i32] = bytemuck::cast_slice_mut(symbols);
-            let sorted = SuffixArrayConstruction::for_text_mut(symbols)
-                .in_borrowed_buffer(sa)
-                .single_threaded()
-                .run()
-                .map_err(failed)?;
+            let sorting = SuffixArrayConstruction::for_text_mut(symbols).in_borrowed_buffer(sa);
+            let sorted = meanwhile(&mut prefixes, || sorting.single_threaded().run());
+            let measured = sorted.map_err(failed)?.plcp_construction();
             on_stage("measuring common prefixes");
-            let measured = sorted.plcp_construction().in_borrowed_buffer(plcp);
-            measured.single_threaded().run().map_err(failed)?;
+            let plcp: &mut [i32] = bytemuck::cast_slice_mut(&mut prefixes);
+            let measured = measured.in_borrowed_buffer(plcp).single_threaded();
+            measured.run().map_err(failed)?;
         }
     }
     match &symbols {
@@ -451,6 +449,14 @@ pub(crate) fn sorted(
         lcp: prefixes.into_bytes(n..2 * n),
         document_starts,
         token_ids,
+    })
+}
+
+/// Sorts on this thread while others have the memory laid out that is written to next.
+fn meanwhile<T>(next: &mut Pages<u32>, sort: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        scope.spawn(|| next.lay_out());
+        sort()
     })
 }
 

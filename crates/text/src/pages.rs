@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut, Range};
 
 use bytemuck::Pod;
 use memmap2::MmapMut;
+use rayon::prelude::*;
 
 /// Zeroed memory of a fixed length. Sorting a suffix array reads and writes it at random, where an address in
 /// pages of 4 KiB is looked up longer than what stands there: huge pages take a third of the time off.
@@ -18,7 +19,7 @@ pub(crate) struct Pages<T> {
     values: PhantomData<Vec<T>>,
 }
 
-impl<T: Pod> Pages<T> {
+impl<T: Pod + Send> Pages<T> {
     /// # Errors
     /// There is no memory of that size.
     pub fn zeroed(length: usize) -> io::Result<Self> {
@@ -46,6 +47,17 @@ impl<T: Pod> Pages<T> {
         let mut out = Self::zeroed(values.len())?;
         out.copy_from_slice(values);
         Ok(out)
+    }
+
+    /// Has the system lay out all of it now, on all threads, rather than page by page on the one that comes first.
+    pub fn lay_out(&mut self) {
+        // The smallest pages there are.
+        let every = (4096 / size_of::<T>()).max(1);
+        self.par_chunks_mut(512 * every).for_each(|part| {
+            part.iter_mut()
+                .step_by(every)
+                .for_each(|slot| *slot = T::zeroed());
+        });
     }
 
     /// Some of its bytes, where they are; none beyond its end. The memory of the others is not given back.

@@ -1,0 +1,467 @@
+//! Flags of the metric lens.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use lawvere::metric::{self, TextSet};
+use lawvere::{RunError, metric::read_extended};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::args::{Global, told_with};
+
+#[derive(Subcommand)]
+pub enum MetricCommand {
+    Check(CheckArgs),
+    Distance(DistanceArgs),
+    Embed(EmbedArgs),
+    Project(ProjectArgs),
+    Span(SpanArgs),
+    Rays(RaysArgs),
+    Decompose(DecomposeArgs),
+    Extend(ExtendArgs),
+    Boltzmann(BoltzmannArgs),
+    Isbell(IsbellArgs),
+    Dual(DualArgs),
+    Magnitude(MagnitudeArgs),
+}
+
+impl MetricCommand {
+    pub fn run(&self, global: &Global) -> Result<String, RunError> {
+        match self {
+            Self::Check(args) => args.run(global),
+            Self::Distance(args) => args.run(global),
+            Self::Embed(args) => args.run(global),
+            Self::Project(args) => args.run(global),
+            Self::Span(args) => args.run(global),
+            Self::Rays(args) => args.run(global),
+            Self::Decompose(args) => args.run(global),
+            Self::Extend(args) => args.run(global),
+            Self::Boltzmann(args) => args.run(global),
+            Self::Isbell(args) => args.run(global),
+            Self::Dual(args) => args.run(global),
+            Self::Magnitude(args) => args.run(global),
+        }
+    }
+}
+
+/// The version of the form of the results.
+const SCHEMA: &str = "lawvere-metric/1";
+
+fn answer<T: Serialize>(
+    result: &T,
+    global: &Global,
+    start: Instant,
+    told: impl FnOnce(&T) -> String,
+) -> Result<String, RunError> {
+    told_with(SCHEMA, result, global, start, told)
+}
+
+/// Where the space comes from.
+#[derive(Args)]
+struct SpaceArgs {
+    /// The space: JSON with `texts`, `order` (prefix, subtext, given) and `edges` [[i, j, Pr(j|i)], ...] of covering pairs
+    #[arg(long, value_name = "SPACE.json")]
+    space: PathBuf,
+}
+
+impl SpaceArgs {
+    fn open(&self) -> Result<TextSet, RunError> {
+        metric::read_space(&self.space)
+    }
+}
+
+/// A space and a vector on it.
+#[derive(Args)]
+struct VectorArgs {
+    #[command(flatten)]
+    space: SpaceArgs,
+    /// A number for every text: a JSON array ("inf" and "-inf" are infinite), or the name of a .json, .npy or .safetensors
+    #[arg(long, value_name = "VECTOR", allow_hyphen_values = true)]
+    vector: String,
+}
+
+impl VectorArgs {
+    fn open(&self) -> Result<(TextSet, Vec<f64>), RunError> {
+        Ok((self.space.open()?, read_extended(&self.vector)?))
+    }
+}
+
+/// Vectors side by side, a line a text.
+fn table(names: &[String], columns: &[(&str, &[f64])]) -> String {
+    let mut out = String::new();
+    for (title, _) in columns {
+        let _ = write!(out, "{title:>12}  ");
+    }
+    out.push_str("text");
+    for (i, name) in names.iter().enumerate() {
+        out.push('\n');
+        for (_, values) in columns {
+            let value = values.get(i).copied().unwrap_or(f64::NAN);
+            let _ = write!(out, "{value:>12.6}  ");
+        }
+        out.push_str(name);
+    }
+    out
+}
+
+/// Say what a space is: a language model or a directed metric, with a potential or without, and how exactly its
+/// Yoneda embeddings keep distances
+#[derive(Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    space: SpaceArgs,
+}
+
+impl CheckArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let found = metric::check(&self.space.open()?)?;
+        answer(&found, global, start, |found| {
+            let mut out = format!(
+                "a {} of {} texts, {} covering pairs",
+                found.level, found.texts, found.covers
+            );
+            if let Some(breach) = &found.breach {
+                let _ = write!(out, "\nno language model: {breach}");
+            }
+            out.push_str(match &found.no_potential {
+                None => "\nwith a potential: rays are connected lower sets",
+                Some(_) => "\nwithout a potential",
+            });
+            if let Some(isometry) = &found.isometry {
+                let _ = write!(
+                    out,
+                    "\nYoneda embeddings keep all {} distances to {:e} nats",
+                    isometry.pairs,
+                    isometry.yoneda_defect.max(isometry.co_yoneda_defect)
+                );
+            }
+            out
+        })
+    }
+}
+
+/// Measure the distance from one text to another, and back
+#[derive(Args)]
+pub struct DistanceArgs {
+    #[command(flatten)]
+    space: SpaceArgs,
+    /// From this text
+    a: String,
+    /// To this text
+    b: String,
+}
+
+impl DistanceArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let found = metric::distance(&self.space.open()?, &self.a, &self.b)?;
+        answer(&found, global, start, |found| {
+            let nats =
+                |x: &Option<lawvere::core::EReal>| x.map_or("none".into(), |x| x.to_string());
+            let [a, b] = &found.texts;
+            format!(
+                "{a} -> {b}: {} nats, Pr {}\n{b} -> {a}: {} nats",
+                nats(&found.distance),
+                found.probability,
+                nats(&found.back)
+            )
+        })
+    }
+}
+
+/// Give the Yoneda image d(-, a) and the co-Yoneda image d(a, -) of a text
+#[derive(Args)]
+pub struct EmbedArgs {
+    #[command(flatten)]
+    space: SpaceArgs,
+    /// The text, by its tokens or as #NUMBER
+    text: String,
+}
+
+impl EmbedArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let set = self.space.open()?;
+        let found = metric::embed(&set, &self.text)?;
+        answer(&found, global, start, |found| {
+            let columns = [
+                ("Yoneda", &found.yoneda[..]),
+                ("co-Yoneda", &found.co_yoneda),
+            ];
+            table(&set.names, &columns)
+        })
+    }
+}
+
+/// Find the nearest points of P(L) to a vector: the greatest below it, the least above it
+#[derive(Args)]
+pub struct ProjectArgs {
+    #[command(flatten)]
+    given: VectorArgs,
+}
+
+impl ProjectArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let (set, x) = self.given.open()?;
+        let found = metric::project(&set, &x)?;
+        answer(&found, global, start, |found| {
+            let columns = [
+                ("below", &found.below[..]),
+                ("given", &x),
+                ("above", &found.above),
+            ];
+            format!(
+                "{} nats from P(L)\n{}",
+                found.distance,
+                table(&set.names, &columns)
+            )
+        })
+    }
+}
+
+/// Say whether a vector is in P(L), and which texts' images span it
+#[derive(Args)]
+pub struct SpanArgs {
+    #[command(flatten)]
+    given: VectorArgs,
+}
+
+impl SpanArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let (set, x) = self.given.open()?;
+        let found = metric::span(&set, &x)?;
+        answer(&found, global, start, |found| match &found.missed {
+            Some(missed) => format!(
+                "not in P(L): x at {} is {} nats more than x at {} and their distance",
+                set.names[missed.from], missed.by, set.names[missed.to]
+            ),
+            None => {
+                let line = |c: &metric::Coordinate| {
+                    let value = c.value.map_or("none".into(), |v| v.to_string());
+                    format!("\n{value:>12}  {}", c.text)
+                };
+                let lines: String = found.generators.iter().map(line).collect();
+                format!("in P(L), spanned by the images of{lines}")
+            }
+        })
+    }
+}
+
+/// List or count the extremal rays of Q(L)
+#[derive(Args)]
+pub struct RaysArgs {
+    #[command(flatten)]
+    space: SpaceArgs,
+    /// Only count them: exactly, for forests of prefixes of any size and for up to 20 texts with a potential
+    #[arg(long)]
+    count: bool,
+}
+
+impl RaysArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let set = self.space.open()?;
+        if self.count {
+            let found = metric::count_rays(&set)?;
+            return answer(&found, global, start, |found| {
+                format!(
+                    "{} extremal rays, {} of them principal",
+                    found.count, found.principal
+                )
+            });
+        }
+        let found = metric::rays(&set)?;
+        answer(&json!({"rays": found}), global, start, |_| {
+            let mut out = format!("{} extremal rays, z = exp of", found.len());
+            for ray in &found {
+                let on = ray
+                    .log
+                    .iter()
+                    .zip(&set.names)
+                    .filter(|(x, _)| x.is_finite());
+                let on: Vec<String> = on.map(|(x, name)| format!("{x:.4} at {name}")).collect();
+                let _ = write!(out, "\n  {}", on.join(", "));
+                if let Some(k) = ray.principal {
+                    let _ = write!(out, " (the image of {})", set.names[k]);
+                }
+            }
+            out
+        })
+    }
+}
+
+/// Decompose a point z of the cone Q(L) into extremal rays: its level sets, split where they are not connected
+#[derive(Args)]
+pub struct DecomposeArgs {
+    #[command(flatten)]
+    given: VectorArgs,
+}
+
+impl DecomposeArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let (set, z) = self.given.open()?;
+        let found = metric::decompose(&set, &z)?;
+        answer(&found, global, start, |found| {
+            let lines = found.parts.iter().map(|part| {
+                let shown: Vec<&str> = part.names.iter().take(12).map(String::as_str).collect();
+                let more = match part.names.len() - shown.len() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!("{:>12.6}  {}{more}", part.weight, shown.join(", "))
+            });
+            let lines: Vec<String> = lines.collect();
+            format!("      weight  on the texts\n{}", lines.join("\n"))
+        })
+    }
+}
+
+/// Extend a vector from some texts to all: the greatest and the least way (Kan extensions)
+#[derive(Args)]
+pub struct ExtendArgs {
+    #[command(flatten)]
+    given: VectorArgs,
+    /// The texts that the vector is given on
+    #[arg(required = true, value_name = "TEXT")]
+    texts: Vec<String>,
+}
+
+impl ExtendArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let (set, x) = self.given.open()?;
+        let found = metric::extend(&set, &self.texts, &x)?;
+        answer(&found, global, start, |found| {
+            let columns = [("greatest", &found.greatest[..]), ("least", &found.least)];
+            table(&set.names, &columns)
+        })
+    }
+}
+
+/// Approximate a text's image by those of parts, as attention weighs them, at one or more temperatures
+#[derive(Args)]
+pub struct BoltzmannArgs {
+    #[command(flatten)]
+    space: SpaceArgs,
+    /// The text
+    text: String,
+    /// Its parts [default: all texts below it]
+    #[arg(value_name = "PART")]
+    parts: Vec<String>,
+    /// Temperatures, nats; 0 is the tropical approximation
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0,0.5,1,2",
+        value_name = "T"
+    )]
+    temperature: Vec<f64>,
+}
+
+impl BoltzmannArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let set = self.space.open()?;
+        let found = metric::boltzmann(&set, &self.text, &self.parts, &self.temperature)?;
+        answer(&found, global, start, |found| {
+            let mut out = format!("{} by", found.text);
+            for (i, part) in found.parts.iter().enumerate() {
+                let _ = write!(out, "\n{part}: weights");
+                for at in &found.temperatures {
+                    let _ = write!(out, "  {:.4}", at.weights[i]);
+                }
+            }
+            for at in &found.temperatures {
+                let _ = write!(
+                    out,
+                    "\nT = {}: errors up to {:.4} nats, {:.4} on average, over {} texts; {} texts are below {} only",
+                    at.temperature,
+                    at.largest_error,
+                    at.mean_error,
+                    at.finite,
+                    at.only_in_image,
+                    found.text
+                );
+            }
+            out
+        })
+    }
+}
+
+/// Give Isbell's conjugate of a vector and its completion, the greatest point of the Isbell completion below it
+#[derive(Args)]
+pub struct IsbellArgs {
+    #[command(flatten)]
+    given: VectorArgs,
+}
+
+impl IsbellArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let (set, x) = self.given.open()?;
+        let found = metric::isbell(&set, &x)?;
+        answer(&found, global, start, |found| {
+            let columns = [
+                ("given", &x[..]),
+                ("conjugate", &found.conjugate),
+                ("completion", &found.completion),
+            ];
+            table(&set.names, &columns)
+        })
+    }
+}
+
+/// Give the dual -x of a vector, and say whether both are in the polyhedra they belong to
+#[derive(Args)]
+pub struct DualArgs {
+    #[command(flatten)]
+    given: VectorArgs,
+}
+
+impl DualArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let (set, x) = self.given.open()?;
+        let found = metric::dualise(&set, &x)?;
+        answer(&found, global, start, |found| {
+            let place = match found.member && found.dual_member {
+                true => "x is in P(L), -x in P^(L)",
+                false => "x is not in P(L)",
+            };
+            format!("{place}\n{}", table(&set.names, &[("dual", &found.dual)]))
+        })
+    }
+}
+
+/// Give the magnitude of t d, an effective number of texts
+#[derive(Args)]
+pub struct MagnitudeArgs {
+    #[command(flatten)]
+    space: SpaceArgs,
+    /// Scales t
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0.5,1,2",
+        value_name = "T"
+    )]
+    t: Vec<f64>,
+}
+
+impl MagnitudeArgs {
+    fn run(&self, global: &Global) -> Result<String, RunError> {
+        let start = Instant::now();
+        let found = metric::magnitude(&self.space.open()?, &self.t)?;
+        answer(&json!({"magnitudes": found}), global, start, |_| {
+            let line = |m: &metric::Magnitude| format!("t = {}: {}", m.t, m.magnitude);
+            found.iter().map(line).collect::<Vec<_>>().join("\n")
+        })
+    }
+}

@@ -1,0 +1,388 @@
+//! The metric lens on spaces from files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{fail, folder_with, succeed};
+use serde_json::{Value, json};
+
+const FIVE: &[u8] = include_bytes!("../../../examples/five-texts.json");
+
+fn ask(folder: &Path, question: &str, rest: &[&str]) -> Value {
+    let args = ["metric", question, "--space", "five.json", "--json"];
+    let answer = succeed(folder, &[&args[..], rest].concat());
+    let value: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(value["provenance"]["schema"], "lawvere-metric/1");
+    value
+}
+
+fn near(value: &Value, wanted: f64) -> bool {
+    (value.as_f64().unwrap() - wanted).abs() < 1e-12
+}
+
+#[test]
+fn every_question_is_answered_in_json_and_in_words() {
+    let folder = folder_with(&[("five.json", FIVE)]);
+    let at = folder.path();
+    let checked = ask(at, "check", &[]);
+    assert_eq!(
+        (
+            &checked["texts"],
+            &checked["covers"],
+            &checked["level"],
+            &checked["potential"]
+        ),
+        (&json!(5), &json!(4), &json!("language model"), &json!(true))
+    );
+    assert!(checked["isometry"]["yoneda_defect"].as_f64().unwrap() < 1e-12);
+    let distance = ask(at, "distance", &["the", "the cat sat"]);
+    assert!(near(&distance["distance"], 4f64.ln()) && near(&distance["probability"], 0.25));
+    assert_eq!(distance["back"], "inf");
+    let same = ask(at, "distance", &["#0", "#3"]);
+    assert_eq!(same["distance"], distance["distance"]);
+    let embedded = ask(at, "embed", &["the cat"]);
+    assert!(near(&embedded["yoneda"][0], 2f64.ln()));
+    assert_eq!(
+        (&embedded["yoneda"][3], &embedded["co_yoneda"][0]),
+        (&json!("inf"), &json!("inf"))
+    );
+    let projected = ask(at, "project", &["--vector", "[2, 0, 1, 0, 0]"]);
+    assert!(near(&projected["distance"], 2.0 - 2f64.ln()));
+    assert!(near(&projected["below"][0], 2f64.ln()));
+    let span = ask(at, "span", &["--vector", "[2, 0, 1, 0, 0]"]);
+    assert_eq!(
+        (&span["member"], &span["missed"]["from"]),
+        (&json!(false), &json!(0))
+    );
+    let below = projected["below"].to_string();
+    let span = ask(at, "span", &["--vector", &below]);
+    assert_eq!(
+        (
+            &span["member"],
+            span["generators"].as_array().unwrap().len()
+        ),
+        (&json!(true), 4)
+    );
+    let count = ask(at, "rays", &["--count"]);
+    assert_eq!(
+        (&count["count"], &count["principal"]),
+        (&json!("10"), &json!("5"))
+    );
+    let rays = ask(at, "rays", &[]);
+    assert_eq!(rays["rays"].as_array().unwrap().len(), 10);
+    let parts = ask(at, "decompose", &["--vector", "[1, 0.5, 0.5, 0.25, 0]"]);
+    let weights = parts["parts"].as_array().unwrap();
+    assert!(!weights.is_empty() && weights.iter().all(|p| p["weight"].as_f64().unwrap() > 0.0));
+    let extended = ask(at, "extend", &["the", "the cat", "--vector", "[0.5, 0]"]);
+    assert_eq!(
+        (&extended["greatest"][3], &extended["least"][4]),
+        (&json!("inf"), &json!(-4f64.ln()))
+    );
+    let soft = ask(
+        at,
+        "boltzmann",
+        &["the cat sat", "the", "the cat", "--temperature", "0,1"],
+    );
+    assert_eq!(soft["temperatures"][0]["weights"], json!([0.0, 1.0]));
+    assert!(near(&soft["temperatures"][1]["weights"][0], 1.0 / 3.0));
+    let vector = "[\"inf\", 0, \"inf\", \"inf\", \"inf\"]";
+    let complete = ask(at, "isbell", &["--vector", vector]);
+    assert!(near(&complete["completion"][0], 2f64.ln()));
+    assert_eq!(complete["completion"][4], "inf");
+    let dual = ask(at, "dual", &["--vector", &below]);
+    assert_eq!(
+        (&dual["member"], &dual["dual_member"]),
+        (&json!(true), &json!(true))
+    );
+    let magnitude = ask(at, "magnitude", &["--t", "1"]);
+    assert!(near(&magnitude["magnitudes"][0]["magnitude"], 3.5));
+
+    let tell =
+        |args: &[&str]| succeed(at, &[&["metric"], args, &["--space", "five.json"]].concat());
+    assert!(tell(&["check"]).contains("a language model of 5 texts, 4 covering pairs"));
+    assert!(tell(&["distance", "the", "the dog"]).contains("1.386"));
+    assert!(tell(&["embed", "the"]).contains("co-Yoneda"));
+    assert!(tell(&["rays", "--count"]).contains("10 extremal rays, 5 of them principal"));
+    assert!(tell(&["rays"]).contains("(the image of \"the dog\")"));
+    assert!(tell(&["span", "--vector", "[2, 0, 1, 0, 0]"]).contains("not in P(L)"));
+    assert!(tell(&["span", "--vector", &below]).contains("spanned by the images of"));
+    assert!(tell(&["decompose", "--vector", "[1, 0.5, 0.5, 0.25, 0]"]).contains("\"the dog\""));
+    assert!(tell(&["boltzmann", "the cat sat"]).contains("weights"));
+    assert!(tell(&["isbell", "--vector", vector]).contains("completion"));
+    assert!(tell(&["dual", "--vector", &below]).contains("-x in P^(L)"));
+    assert!(tell(&["magnitude"]).contains("t = 1: 3.5"));
+    assert!(tell(&["project", "--vector", vector]).contains("below"));
+    assert!(tell(&["extend", "the", "--vector", "[1]"]).contains("greatest"));
+}
+
+#[test]
+fn vectors_come_from_files_of_numpy_and_json_too() {
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    let mut header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (5,), }".to_vec();
+    header.resize(117, b' ');
+    header.push(b'\n');
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(&header);
+    npy.extend(
+        [2.0f64, 0.0, f64::INFINITY, 0.0, 0.0]
+            .iter()
+            .flat_map(|x| x.to_le_bytes()),
+    );
+    let folder = folder_with(&[
+        ("five.json", FIVE),
+        ("x.npy", &npy),
+        ("x.json", b"[2, 0, \"inf\", 0, 0]"),
+    ]);
+    let at = folder.path();
+    let by_file = ask(at, "project", &["--vector", "x.npy"]);
+    let by_json = ask(at, "project", &["--vector", "x.json"]);
+    assert_eq!(by_file["below"], by_json["below"]);
+    assert_eq!(by_file["above"], by_json["above"]);
+    assert_eq!(by_file["above"][2], "inf");
+}
+
+#[test]
+fn large_forests_are_asked_without_a_matrix() {
+    // Two long chains from one root, and a leaf at every step.
+    let n = 30_001;
+    let text = |i: usize| match (i, i % 3) {
+        (0, _) => json!(["r"]),
+        (_, k) => {
+            let mut tokens = vec!["r"];
+            let depth = (i - 1) / 3;
+            tokens.extend(vec!["a"; depth % 100]);
+            let last = format!("{k}.{}", depth / 100);
+            let mut tokens: Vec<String> = tokens.into_iter().map(String::from).collect();
+            tokens.insert(1, last);
+            json!(tokens)
+        }
+    };
+    let texts: Vec<Value> = (0..n).map(text).collect();
+    let mut place = std::collections::HashMap::new();
+    texts.iter().enumerate().for_each(|(i, t)| {
+        place.insert(t.to_string(), i);
+    });
+    let edges: Vec<Value> = texts
+        .iter()
+        .enumerate()
+        .skip(1)
+        .map(|(i, t)| {
+            let tokens = t.as_array().unwrap();
+            let prefix = (1..tokens.len())
+                .rev()
+                .find_map(|l| place.get(&json!(tokens[..l]).to_string()));
+            json!([prefix.unwrap(), i, 0.5])
+        })
+        .collect();
+    let space = json!({"texts": texts, "order": "prefix", "edges": edges}).to_string();
+    let folder = folder_with(&[("five.json", space.as_bytes())]);
+    let at = folder.path();
+    let checked = ask(at, "check", &[]);
+    assert_eq!(
+        (&checked["texts"], &checked["covers"]),
+        (&json!(n), &json!(n - 1))
+    );
+    // 300 chains of 100 texts from the root: each may be followed to 101 places.
+    let count = ask(at, "rays", &["--count"])["count"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let mut wanted = vec![1u32];
+    for _ in 0..300 {
+        let mut carry = 0;
+        for digit in &mut wanted {
+            carry += *digit * 101;
+            *digit = carry % 10;
+            carry /= 10;
+        }
+        while carry > 0 {
+            wanted.push(carry % 10);
+            carry /= 10;
+        }
+    }
+    let wanted: String = wanted.iter().rev().map(ToString::to_string).collect();
+    assert_eq!(count, wanted);
+    let magnitude = ask(at, "magnitude", &["--t", "1"]);
+    assert!(near(
+        &magnitude["magnitudes"][0]["magnitude"],
+        1.0 + 15_000.0
+    ));
+    let zeros = format!("[{}]", vec!["0"; n].join(","));
+    std::fs::write(at.join("x.json"), zeros).unwrap();
+    let projected = ask(at, "project", &["--vector", "x.json"]);
+    assert!(
+        projected["below"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|x| x == 0.0)
+    );
+    let many = ["metric", "distance", "--space", "five.json", "#0", "#1"];
+    fail(
+        at,
+        &many,
+        1,
+        &["too many for a matrix", "order \"prefix\""],
+        &[],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_space_or_a_vector_is_said() {
+    let with = |texts: &str, order: &str, edges: &str| {
+        format!("{{\"texts\": {texts}, \"order\": \"{order}\", \"edges\": {edges}}}").into_bytes()
+    };
+    let cases: [(Vec<u8>, &str); 14] = [
+        (b"{".to_vec(), "EOF"),
+        (
+            with("[\"a\"]", "sideways", "[]"),
+            "unknown variant `sideways`",
+        ),
+        (with("[]", "given", "[]"), "there is no text"),
+        (
+            with("[\"a\", \"a b\"]", "prefix", "[[0, 5, 0.5]]"),
+            "edge 0 names text 5, but there are 2",
+        ),
+        (
+            with("[\"a\", \"a b\"]", "prefix", "[[0, 1, 1.5]]"),
+            "Pr(\"a b\" | \"a\") is 1.5",
+        ),
+        (
+            with("[\"a\", \"a b\"]", "prefix", "[[0, 1, -0.5]]"),
+            "is -0.5; a probability",
+        ),
+        (
+            with("[\"a\", \"a b\"]", "prefix", "[[0, 1, null]]"),
+            "invalid type: null",
+        ),
+        (
+            with("[\"a\", \"a b\"]", "prefix", "[]"),
+            "no edge [0, 1, p] says Pr(\"a b\" | \"a\")",
+        ),
+        (
+            with("[\"a\", \"ab\"]", "prefix", "[[0, 1, 0.5]]"),
+            "is of no covering pair",
+        ),
+        (
+            with(
+                "[\"a\", \"a b\", \"a b c\"]",
+                "prefix",
+                "[[0, 1, 0.5], [1, 2, 0.5], [0, 2, 0.25]]",
+            ),
+            "edge [0, 2, ...] is of no covering pair",
+        ),
+        (
+            with("[\"a\", \"a  \"]", "given", "[]"),
+            "text \"a\" is there twice",
+        ),
+        (
+            with("[\"a\", \"b\"]", "given", "[[0, 1, 0.5], [0, 1, 0.5]]"),
+            "is given twice",
+        ),
+        (
+            with("[\"a\", \"b\"]", "given", "[[0, 1, 0.5], [1, 0, 0.5]]"),
+            "in a circle",
+        ),
+        (
+            with("[\"b\", \"c\", \"b c\"]", "subtext", "[[0, 2, 0.5]]"),
+            "no edge [1, 2, p] says Pr(\"b c\" | \"c\")",
+        ),
+    ];
+    for (file, wanted) in cases {
+        let folder = folder_with(&[("bad.json", &file)]);
+        let check = ["metric", "check", "--space", "bad.json"];
+        fail(folder.path(), &check, 1, &["bad.json", wanted], &[]);
+    }
+    let square = with(
+        "[\"a\", \"b\", \"c\", \"d\"]",
+        "given",
+        "[[0, 2, 0.5], [0, 3, 0.5], [1, 2, 0.5], [1, 3, 0.25]]",
+    );
+    let folder = folder_with(&[("five.json", FIVE), ("crown.json", &square)]);
+    let at = folder.path();
+    let with_space = |question: &str, space: &str, rest: &[&str]| {
+        let args = ["metric", question, "--space", space].map(String::from);
+        args.into_iter()
+            .chain(rest.iter().map(ToString::to_string))
+            .collect::<Vec<_>>()
+    };
+    let refused = |args: Vec<String>, status: i32, wanted: &[&str]| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        fail(at, &args, status, wanted, &[]);
+    };
+    refused(with_space("check", "none.json", &[]), 1, &["none.json"]);
+    refused(
+        with_space("distance", "five.json", &["the", "then"]),
+        2,
+        &["no text \"then\"", "#0 to #4"],
+    );
+    refused(
+        with_space("project", "five.json", &["--vector", "[1, 2]"]),
+        1,
+        &["2 entries", "5"],
+    );
+    refused(
+        with_space("project", "five.json", &["--vector", "[1, \"far\"]"]),
+        2,
+        &["\"inf\""],
+    );
+    refused(
+        with_space("project", "five.json", &["--vector", "none.npy"]),
+        1,
+        &["none.npy"],
+    );
+    refused(
+        with_space("decompose", "crown.json", &["--vector", "[1, 1, 1, 1]"]),
+        1,
+        &["needs a potential", "ways around disagree"],
+    );
+    refused(
+        with_space("decompose", "five.json", &["--vector", "[0, 1, 0, 0, 0]"]),
+        1,
+        &["not in Q", "\"the\"", "\"the cat\""],
+    );
+    refused(
+        with_space("decompose", "five.json", &["--vector", "[1, -1, 0, 0, 0]"]),
+        1,
+        &["is -1 at"],
+    );
+    refused(
+        with_space("boltzmann", "five.json", &["the cat", "the dog"]),
+        2,
+        &["\"the dog\" is not below \"the cat\"", "only prefixes"],
+    );
+    refused(
+        with_space("boltzmann", "five.json", &["the cat", "--temperature=-1"]),
+        2,
+        &["temperature is -1"],
+    );
+    refused(
+        with_space("magnitude", "five.json", &["--t", "0"]),
+        2,
+        &["t is 0", "positive"],
+    );
+    refused(
+        with_space(
+            "extend",
+            "five.json",
+            &["the", "the cat", "--vector", "[9, 0]"],
+        ),
+        1,
+        &["P of the chosen texts"],
+    );
+    let crown: Value = serde_json::from_str(&succeed(
+        at,
+        &[
+            "metric",
+            "rays",
+            "--count",
+            "--space",
+            "crown.json",
+            "--json",
+        ],
+    ))
+    .unwrap();
+    assert_eq!(crown["count"], "6");
+}

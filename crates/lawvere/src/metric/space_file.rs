@@ -1,0 +1,179 @@
+//! Spaces in files: SPACE.json.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use lawvere_metric::{Edge, PrefixForest, Space, prefix_covers, subtext_covers};
+use serde::Deserialize;
+
+use super::TextSet;
+use crate::RunError;
+
+/// What a file of a space holds: texts, their order, and the probabilities of covering pairs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpaceFile {
+    texts: Vec<Text>,
+    order: Order,
+    edges: Vec<(usize, usize, f64)>,
+}
+
+/// A text as it is written: split at white space, or token by token.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Whole(String),
+    Tokens(Vec<Token>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Token {
+    Word(String),
+    Id(u32),
+}
+
+/// How texts are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// A text extends its prefixes.
+    Prefix,
+    /// A text extends what stands within it, uninterrupted.
+    Subtext,
+    /// As the edges say.
+    Given,
+}
+
+impl Text {
+    fn tokens(&self) -> Vec<String> {
+        match self {
+            Self::Whole(text) => text.split_whitespace().map(ToOwned::to_owned).collect(),
+            Self::Tokens(tokens) => {
+                let token = |token: &Token| match token {
+                    Token::Word(word) => word.clone(),
+                    Token::Id(id) => id.to_string(),
+                };
+                tokens.iter().map(token).collect()
+            }
+        }
+    }
+}
+
+/// The texts of a space and what is known of their distances.
+///
+/// # Errors
+/// A file that cannot be read or is of another form; edges of pairs that the order does not cover, or none for one
+/// that it does; what keeps texts from being a space.
+pub fn read_space(path: &Path) -> Result<TextSet, RunError> {
+    let wrong = |what: String| RunError::Input {
+        path: path.to_owned(),
+        what,
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| RunError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let file: SpaceFile = serde_json::from_str(&text).map_err(|e| {
+        wrong(format!(
+            "{e}; a space is {{\"texts\": [...], \"order\": \"prefix\"|\"subtext\"|\"given\", \"edges\": [[i, j, p], ...]}}"
+        ))
+    })?;
+    let texts: Vec<Vec<String>> = file.texts.iter().map(Text::tokens).collect();
+    let names: Vec<String> = texts.iter().map(|t| quoted(&t.join(" "))).collect();
+    let mut of: HashMap<(usize, usize), f64> = HashMap::with_capacity(file.edges.len());
+    for (place, &(from, to, p)) in file.edges.iter().enumerate() {
+        let missing = [from, to].into_iter().find(|&i| i >= texts.len());
+        if let Some(i) = missing {
+            let n = texts.len();
+            return Err(wrong(format!(
+                "edge {place} names text {i}, but there are {n} (from 0 on)"
+            )));
+        }
+        if !(0.0..=1.0).contains(&p) {
+            let (a, b) = (&names[from], &names[to]);
+            return Err(wrong(format!(
+                "edge {place}: Pr({b} | {a}) is {p}; a probability is from 0 to 1"
+            )));
+        }
+        if of.insert((from, to), p).is_some() {
+            let (a, b) = (&names[from], &names[to]);
+            return Err(wrong(format!(
+                "edge {place}: the pair {a}, {b} is given twice"
+            )));
+        }
+    }
+    let covers: Option<Vec<Vec<usize>>> = match file.order {
+        Order::Prefix => {
+            let parents = prefix_covers(&texts).into_iter();
+            Some(parents.map(|p| p.into_iter().collect()).collect())
+        }
+        Order::Subtext if texts.len() <= Space::LIMIT => Some(subtext_covers(&texts)),
+        _ => None,
+    };
+    if let Some(covers) = &covers {
+        let pairs = covers.iter().enumerate();
+        let mut wanted = pairs.flat_map(|(j, below)| below.iter().map(move |&i| (i, j)));
+        if let Some((i, j)) = wanted.find(|pair| !of.contains_key(pair)) {
+            let (a, b) = (&names[i], &names[j]);
+            return Err(wrong(format!(
+                "no edge [{i}, {j}, p] says Pr({b} | {a}), though {b} covers {a} in the order of the texts"
+            )));
+        }
+        let covered = |&(i, j, _): &&(usize, usize, f64)| covers[*j].contains(i);
+        if let Some((i, j, _)) = file.edges.iter().find(|edge| !covered(edge)) {
+            let (a, b) = (&names[*i], &names[*j]);
+            return Err(wrong(format!(
+                "edge [{i}, {j}, ...] is of no covering pair: in this order {b} does not cover {a}"
+            )));
+        }
+    }
+    let mut forest = None;
+    if let (Order::Prefix, Some(covers)) = (file.order, &covers) {
+        forest = Some(forest_of(&texts, covers, &of).map_err(|e| wrong(e.to_string()))?);
+    }
+    let space = if forest.is_some() && texts.len() > Space::LIMIT {
+        None
+    } else {
+        let edges: Vec<Edge> = file
+            .edges
+            .iter()
+            .map(|&(from, to, probability)| Edge {
+                from,
+                to,
+                probability,
+            })
+            .collect();
+        let space = Space::from_edges(names.clone(), &edges);
+        Some(space.map_err(|e| wrong(e.to_string()))?)
+    };
+    Ok(TextSet {
+        names,
+        order: file.order,
+        space,
+        forest,
+    })
+}
+
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+/// The forest of prefixes, its texts in the order of their lengths: with each text its number in the file.
+fn forest_of(
+    texts: &[Vec<String>],
+    covers: &[Vec<usize>],
+    of: &HashMap<(usize, usize), f64>,
+) -> Result<(PrefixForest, Vec<usize>), lawvere_metric::MetricError> {
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&i| (texts[i].len(), i));
+    let mut place = vec![0; texts.len()];
+    order.iter().enumerate().for_each(|(k, &i)| place[i] = k);
+    let (mut parents, mut logs) = (Vec::new(), Vec::new());
+    for &i in &order {
+        let parent = covers[i].first();
+        parents.push(parent.map(|&p| place[p]));
+        logs.push(parent.map_or(0.0, |&p| of.get(&(p, i)).map_or(0.0, |p| p.ln())));
+    }
+    Ok((PrefixForest::new(parents, logs)?, order))
+}
