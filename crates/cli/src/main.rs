@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Command::Stories(args) => args.run(&cli.global),
         Command::Report(args) => args.run(&cli.global, &mut screen),
         Command::Model(command) => command.run(&cli.global, &mut screen),
-        Command::Metric(command) => command.run(&cli.global),
+        Command::Metric(command) => command.run(&cli.global, &mut screen),
         Command::Geometry(command) => command.run(&cli.global, &mut screen),
         Command::Information(command) => command.run(&cli.global, &mut screen),
     };

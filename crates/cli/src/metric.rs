@@ -4,13 +4,14 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
-use lawvere::metric::{self, TextSet};
-use lawvere::{RunError, metric::read_extended};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use lawvere::RunError;
+use lawvere::metric::{self, ContinuationPlan, Order, Origin, TextSet, read_extended};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::{Global, told_with};
+use crate::args::{Global, positive, told_with};
+use crate::output::Screen;
 
 #[derive(Subcommand)]
 pub enum MetricCommand {
@@ -26,23 +27,27 @@ pub enum MetricCommand {
     Isbell(IsbellArgs),
     Dual(DualArgs),
     Magnitude(MagnitudeArgs),
+    Compare(CompareArgs),
+    Evaluate(EvaluateArgs),
 }
 
 impl MetricCommand {
-    pub fn run(&self, global: &Global) -> Result<String, RunError> {
+    pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         match self {
-            Self::Check(args) => args.run(global),
-            Self::Distance(args) => args.run(global),
-            Self::Embed(args) => args.run(global),
-            Self::Project(args) => args.run(global),
-            Self::Span(args) => args.run(global),
-            Self::Rays(args) => args.run(global),
-            Self::Decompose(args) => args.run(global),
-            Self::Extend(args) => args.run(global),
-            Self::Boltzmann(args) => args.run(global),
-            Self::Isbell(args) => args.run(global),
-            Self::Dual(args) => args.run(global),
-            Self::Magnitude(args) => args.run(global),
+            Self::Check(args) => args.run(global, screen),
+            Self::Distance(args) => args.run(global, screen),
+            Self::Embed(args) => args.run(global, screen),
+            Self::Project(args) => args.run(global, screen),
+            Self::Span(args) => args.run(global, screen),
+            Self::Rays(args) => args.run(global, screen),
+            Self::Decompose(args) => args.run(global, screen),
+            Self::Extend(args) => args.run(global, screen),
+            Self::Boltzmann(args) => args.run(global, screen),
+            Self::Isbell(args) => args.run(global, screen),
+            Self::Dual(args) => args.run(global, screen),
+            Self::Magnitude(args) => args.run(global, screen),
+            Self::Compare(args) => args.run(global, screen),
+            Self::Evaluate(args) => args.run(global, screen),
         }
     }
 }
@@ -50,26 +55,75 @@ impl MetricCommand {
 /// The version of the form of the results.
 const SCHEMA: &str = "lawvere-metric/1";
 
+/// A result and what it rests on.
+#[derive(Serialize)]
+struct Sourced<'a, T> {
+    #[serde(flatten)]
+    result: &'a T,
+    source: &'a Origin,
+}
+
 fn answer<T: Serialize>(
     result: &T,
+    set: &TextSet,
     global: &Global,
     start: Instant,
     told: impl FnOnce(&T) -> String,
 ) -> Result<String, RunError> {
-    told_with(SCHEMA, result, global, start, told)
+    let source = &set.source;
+    let sourced = Sourced { result, source };
+    told_with(SCHEMA, &sourced, global, start, |_| told(result))
 }
 
 /// Where the space comes from.
 #[derive(Args)]
+#[command(group(ArgGroup::new("source").required(true).args(["space", "index", "model"])))]
 struct SpaceArgs {
     /// The space: JSON with `texts`, `order` (prefix, subtext, given) and `edges` [[i, j, Pr(j|i)], ...] of covering pairs
     #[arg(long, value_name = "SPACE.json")]
-    space: PathBuf,
+    space: Option<PathBuf>,
+    /// The space of texts of a corpus, by its index: Pr(b|a) = count(b) / count(a)
+    #[arg(long, value_name = "FOLDER", requires = "texts")]
+    index: Option<PathBuf>,
+    /// The space of texts by how a model goes on with them, in the order of prefixes: a GGUF file or a folder
+    #[arg(long, value_name = "MODEL", requires = "texts")]
+    model: Option<PathBuf>,
+    /// The texts of --index or --model, one a line
+    #[arg(long, value_name = "FILE", conflicts_with = "space")]
+    texts: Option<PathBuf>,
+    /// With --index, texts are token ids, separated by spaces or commas
+    #[arg(long, requires = "index")]
+    ids: bool,
+    /// With --index, how texts are ordered
+    #[arg(long, value_enum, default_value = "subtext")]
+    order: OrderChoice,
+}
+
+/// A text extends what stands within it, or its prefixes.
+#[derive(Clone, Copy, ValueEnum)]
+enum OrderChoice {
+    Subtext,
+    Prefix,
 }
 
 impl SpaceArgs {
-    fn open(&self) -> Result<TextSet, RunError> {
-        metric::read_space(&self.space)
+    fn open(&self, screen: &mut Screen) -> Result<TextSet, RunError> {
+        let order = match self.order {
+            OrderChoice::Subtext => Order::Subtext,
+            OrderChoice::Prefix => Order::Prefix,
+        };
+        match (&self.space, &self.index, &self.model, &self.texts) {
+            (Some(space), ..) => metric::read_space(space),
+            (_, Some(index), _, Some(texts)) => {
+                metric::space_of_index(index, texts, self.ids, order)
+            }
+            (_, _, Some(model), Some(texts)) => {
+                metric::space_of_model(model, texts, &mut |event| screen.show(event))
+            }
+            _ => Err(RunError::Usage(
+                "name a space: --space, or --texts with --index or --model".into(),
+            )),
+        }
     }
 }
 
@@ -84,8 +138,8 @@ struct VectorArgs {
 }
 
 impl VectorArgs {
-    fn open(&self) -> Result<(TextSet, Vec<f64>), RunError> {
-        Ok((self.space.open()?, read_extended(&self.vector)?))
+    fn open(&self, screen: &mut Screen) -> Result<(TextSet, Vec<f64>), RunError> {
+        Ok((self.space.open(screen)?, read_extended(&self.vector)?))
     }
 }
 
@@ -116,10 +170,11 @@ pub struct CheckArgs {
 }
 
 impl CheckArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let found = metric::check(&self.space.open()?)?;
-        answer(&found, global, start, |found| {
+        let set = self.space.open(screen)?;
+        let found = metric::check(&set)?;
+        answer(&found, &set, global, start, |found| {
             let mut out = format!(
                 "a {} of {} texts, {} covering pairs",
                 found.level, found.texts, found.covers
@@ -156,10 +211,11 @@ pub struct DistanceArgs {
 }
 
 impl DistanceArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let found = metric::distance(&self.space.open()?, &self.a, &self.b)?;
-        answer(&found, global, start, |found| {
+        let set = self.space.open(screen)?;
+        let found = metric::distance(&set, &self.a, &self.b)?;
+        answer(&found, &set, global, start, |found| {
             let nats =
                 |x: &Option<lawvere::core::EReal>| x.map_or("none".into(), |x| x.to_string());
             let [a, b] = &found.texts;
@@ -183,11 +239,11 @@ pub struct EmbedArgs {
 }
 
 impl EmbedArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open()?;
+        let set = self.space.open(screen)?;
         let found = metric::embed(&set, &self.text)?;
-        answer(&found, global, start, |found| {
+        answer(&found, &set, global, start, |found| {
             let columns = [
                 ("Yoneda", &found.yoneda[..]),
                 ("co-Yoneda", &found.co_yoneda),
@@ -205,11 +261,11 @@ pub struct ProjectArgs {
 }
 
 impl ProjectArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let (set, x) = self.given.open()?;
+        let (set, x) = self.given.open(screen)?;
         let found = metric::project(&set, &x)?;
-        answer(&found, global, start, |found| {
+        answer(&found, &set, global, start, |found| {
             let columns = [
                 ("below", &found.below[..]),
                 ("given", &x),
@@ -232,11 +288,11 @@ pub struct SpanArgs {
 }
 
 impl SpanArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let (set, x) = self.given.open()?;
+        let (set, x) = self.given.open(screen)?;
         let found = metric::span(&set, &x)?;
-        answer(&found, global, start, |found| match &found.missed {
+        answer(&found, &set, global, start, |found| match &found.missed {
             Some(missed) => format!(
                 "not in P(L): x at {} is {} nats more than x at {} and their distance",
                 set.names[missed.from], missed.by, set.names[missed.to]
@@ -264,12 +320,12 @@ pub struct RaysArgs {
 }
 
 impl RaysArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open()?;
+        let set = self.space.open(screen)?;
         if self.count {
             let found = metric::count_rays(&set)?;
-            return answer(&found, global, start, |found| {
+            return answer(&found, &set, global, start, |found| {
                 format!(
                     "{} extremal rays, {} of them principal",
                     found.count, found.principal
@@ -277,7 +333,7 @@ impl RaysArgs {
             });
         }
         let found = metric::rays(&set)?;
-        answer(&json!({"rays": found}), global, start, |_| {
+        answer(&json!({"rays": found}), &set, global, start, |_| {
             let mut out = format!("{} extremal rays, z = exp of", found.len());
             for ray in &found {
                 let on = ray
@@ -304,11 +360,11 @@ pub struct DecomposeArgs {
 }
 
 impl DecomposeArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let (set, z) = self.given.open()?;
+        let (set, z) = self.given.open(screen)?;
         let found = metric::decompose(&set, &z)?;
-        answer(&found, global, start, |found| {
+        answer(&found, &set, global, start, |found| {
             let lines = found.parts.iter().map(|part| {
                 let shown: Vec<&str> = part.names.iter().take(12).map(String::as_str).collect();
                 let more = match part.names.len() - shown.len() {
@@ -330,15 +386,15 @@ pub struct ExtendArgs {
     given: VectorArgs,
     /// The texts that the vector is given on
     #[arg(required = true, value_name = "TEXT")]
-    texts: Vec<String>,
+    on: Vec<String>,
 }
 
 impl ExtendArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let (set, x) = self.given.open()?;
-        let found = metric::extend(&set, &self.texts, &x)?;
-        answer(&found, global, start, |found| {
+        let (set, x) = self.given.open(screen)?;
+        let found = metric::extend(&set, &self.on, &x)?;
+        answer(&found, &set, global, start, |found| {
             let columns = [("greatest", &found.greatest[..]), ("least", &found.least)];
             table(&set.names, &columns)
         })
@@ -366,11 +422,11 @@ pub struct BoltzmannArgs {
 }
 
 impl BoltzmannArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open()?;
+        let set = self.space.open(screen)?;
         let found = metric::boltzmann(&set, &self.text, &self.parts, &self.temperature)?;
-        answer(&found, global, start, |found| {
+        answer(&found, &set, global, start, |found| {
             let mut out = format!("{} by", found.text);
             for (i, part) in found.parts.iter().enumerate() {
                 let _ = write!(out, "\n{part}: weights");
@@ -403,11 +459,11 @@ pub struct IsbellArgs {
 }
 
 impl IsbellArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let (set, x) = self.given.open()?;
+        let (set, x) = self.given.open(screen)?;
         let found = metric::isbell(&set, &x)?;
-        answer(&found, global, start, |found| {
+        answer(&found, &set, global, start, |found| {
             let columns = [
                 ("given", &x[..]),
                 ("conjugate", &found.conjugate),
@@ -426,11 +482,11 @@ pub struct DualArgs {
 }
 
 impl DualArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let (set, x) = self.given.open()?;
+        let (set, x) = self.given.open(screen)?;
         let found = metric::dualise(&set, &x)?;
-        answer(&found, global, start, |found| {
+        answer(&found, &set, global, start, |found| {
             let place = match found.member && found.dual_member {
                 true => "x is in P(L), -x in P^(L)",
                 false => "x is not in P(L)",
@@ -456,12 +512,138 @@ pub struct MagnitudeArgs {
 }
 
 impl MagnitudeArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let found = metric::magnitude(&self.space.open()?, &self.t)?;
-        answer(&json!({"magnitudes": found}), global, start, |_| {
+        let set = self.space.open(screen)?;
+        let found = metric::magnitude(&set, &self.t)?;
+        answer(&json!({"magnitudes": found}), &set, global, start, |_| {
             let line = |m: &metric::Magnitude| format!("t = {}: {}", m.t, m.magnitude);
             found.iter().map(line).collect::<Vec<_>>().join("\n")
+        })
+    }
+}
+
+/// How continuations are drawn.
+#[derive(Args)]
+struct ContinuationArgs {
+    /// Continuations drawn after each text
+    #[arg(long, default_value_t = 20, value_parser = positive, value_name = "N")]
+    continuations: usize,
+    /// The most tokens of a continuation
+    #[arg(long, default_value_t = 10, value_parser = positive, value_name = "N")]
+    tokens: usize,
+}
+
+impl ContinuationArgs {
+    fn plan(&self, global: &Global) -> ContinuationPlan {
+        ContinuationPlan {
+            samples: self.continuations,
+            tokens: self.tokens,
+            seed: global.seed,
+        }
+    }
+}
+
+/// Compare texts by how a model goes on with them: Renyi divergences of the laws of continuations, with errors, the
+/// direction of entailment, and Liu's distance
+#[derive(Args)]
+pub struct CompareArgs {
+    /// The model: a GGUF file or a folder
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// The texts, two or more; every two are compared
+    #[arg(required = true, num_args = 2.., value_name = "TEXT")]
+    texts: Vec<String>,
+    #[command(flatten)]
+    drawn: ContinuationArgs,
+    /// Orders of Renyi divergences; inf is a lower bound without an error
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0.5,1,inf",
+        value_name = "A"
+    )]
+    orders: Vec<f64>,
+}
+
+impl CompareArgs {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
+        let start = Instant::now();
+        let plan = self.drawn.plan(global);
+        let on_event = &mut |event| screen.show(event);
+        let found = metric::compare_texts(&self.model, &self.texts, &self.orders, &plan, on_event)?;
+        told_with(SCHEMA, &found, global, start, |found| {
+            let estimate = |e: &metric::Estimate| match e.error {
+                Some(error) => format!("{:.3} ± {error:.3}", e.value),
+                None => format!("at least {:.3}", e.value),
+            };
+            let pair = |pair: &metric::ComparedTexts| {
+                let mut out = format!("{:?}, {:?}", pair.first, pair.second);
+                for d in &pair.divergences {
+                    let _ = write!(
+                        out,
+                        "\n  order {}: there {}, back {}, both {}",
+                        d.order,
+                        estimate(&d.forward),
+                        estimate(&d.back),
+                        estimate(&d.symmetric)
+                    );
+                }
+                let _ = write!(
+                    out,
+                    "\n  direction {} (positive: the first entails the second)\n  trajectories {}",
+                    estimate(&pair.direction),
+                    estimate(&pair.trajectory)
+                );
+                out
+            };
+            let pairs: Vec<String> = found.pairs.iter().map(pair).collect();
+            format!("{}\n{} tokens forwarded", pairs.join("\n"), found.forwarded)
+        })
+    }
+}
+
+/// Hold distances between sentences against human judgements of their likeness
+#[derive(Args)]
+pub struct EvaluateArgs {
+    /// The model: a GGUF file or a folder
+    #[arg(long, value_name = "MODEL")]
+    model: PathBuf,
+    /// Judgements: a CSV of two sentences and a score a line, without a header
+    #[arg(long, value_name = "FILE.csv")]
+    sts: PathBuf,
+    /// Only the first N pairs
+    #[arg(long, value_name = "N", value_parser = positive)]
+    limit: Option<usize>,
+    #[command(flatten)]
+    drawn: ContinuationArgs,
+}
+
+impl EvaluateArgs {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
+        let start = Instant::now();
+        let plan = self.drawn.plan(global);
+        let on_event = &mut |event| screen.show(event);
+        let found = metric::evaluate_likeness(&self.model, &self.sts, self.limit, &plan, on_event)?;
+        told_with(SCHEMA, &found, global, start, |found| {
+            let mut out = format!(
+                "{} pairs; Spearman's correlation with the judgements",
+                found.pairs
+            );
+            for m in &found.measures {
+                let _ = write!(
+                    out,
+                    "\n{:.3} ({:.3} to {:.3})  {:20}  {} x {} tokens, {} forwarded",
+                    m.correlation,
+                    m.interval[0],
+                    m.interval[1],
+                    m.name,
+                    m.plan.samples,
+                    m.plan.tokens,
+                    m.forwarded
+                );
+            }
+            out
         })
     }
 }

@@ -386,3 +386,235 @@ fn what_is_wrong_with_a_space_or_a_vector_is_said() {
     .unwrap();
     assert_eq!(crown["count"], "6");
 }
+
+#[test]
+fn a_corpus_and_a_model_make_spaces_of_texts() {
+    let corpus = b"the cat sat\nthe cat ran\nthe dog sat\na cat\n";
+    let folder = folder_with(&[
+        ("a.txt", corpus),
+        ("texts", b"the\nthe cat\ncat\nthe cat sat\n"),
+        ("absent", b"the\ncat the\n"),
+        ("twice", b"the\nthe \n"),
+    ]);
+    let at = folder.path();
+    succeed(
+        at,
+        &[
+            "index", "build", "--corpus", "a.txt", "--out", "ix", "--quiet",
+        ],
+    );
+    let json = |args: &[&str]| -> Value {
+        let answer = succeed(at, &[&["metric"], args, &["--json", "--quiet"]].concat());
+        serde_json::from_str(&answer).unwrap()
+    };
+    let index = ["--index", "ix", "--texts", "texts"];
+    let checked = json(&[&["check"], &index[..]].concat());
+    // "the cat sat" covers "the cat", which covers "the" and "cat".
+    assert_eq!(
+        (&checked["covers"], &checked["level"], &checked["potential"]),
+        (&json!(3), &json!("language model"), &json!(true))
+    );
+    assert_eq!(checked["source"]["kind"], "index");
+    let distance = json(&[&["distance"], &index[..], &["cat", "the cat sat"]].concat());
+    assert!(near(&distance["distance"], 3f64.ln()));
+    let prefix = json(&[&["check"], &index[..], &["--order", "prefix"]].concat());
+    assert_eq!(prefix["covers"], json!(2));
+    let absent = ["metric", "check", "--index", "ix", "--texts", "absent"];
+    fail(
+        at,
+        &absent,
+        1,
+        &["absent: line 2", "\"cat the\" does not occur"],
+        &[],
+    );
+    let twice = ["metric", "check", "--index", "ix", "--texts", "twice"];
+    fail(at, &twice, 1, &["is there twice"], &[]);
+    fail(
+        at,
+        &["metric", "check", "--index", "ix"],
+        2,
+        &["--texts"],
+        &[],
+    );
+    fail(at, &["metric", "check"], 2, &["--space"], &[]);
+
+    let model =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sample/smollm2-135m-instruct-q4_1.gguf");
+    let model = model.to_str().unwrap();
+    std::fs::write(
+        at.join("texts"),
+        "The capital\nThe capital of France\nThe capital of France is Paris\n",
+    )
+    .unwrap();
+    let given = ["--model", model, "--texts", "texts"];
+    let checked = json(&[&["check"], &given[..]].concat());
+    assert_eq!(
+        (&checked["covers"], &checked["level"]),
+        (&json!(2), &json!("language model"))
+    );
+    let distance = json(&[&["distance"], &given[..], &["#1", "#2"]].concat());
+    let scored = succeed(
+        at,
+        &[
+            "model",
+            "score",
+            "--quiet",
+            "--json",
+            "--model",
+            model,
+            "--prefix",
+            "The capital of France",
+            "--continuation",
+            " is Paris",
+        ],
+    );
+    let scored: Value = serde_json::from_str(&scored).unwrap();
+    let total = scored["result"]["answers"][0]["total"].as_f64().unwrap();
+    assert!(
+        (distance["distance"].as_f64().unwrap() + total).abs() < 1e-5,
+        "{total}"
+    );
+    let back = json(&[&["distance"], &given[..], &["#2", "#1"]].concat());
+    assert_eq!(back["distance"], "inf");
+}
+
+fn sample_model() -> String {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sample/smollm2-135m-instruct-q4_1.gguf");
+    path.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn texts_are_compared_by_their_continuations() {
+    let model = sample_model();
+    let folder = folder_with(&[]);
+    let at = folder.path();
+    let given = [
+        "metric",
+        "compare",
+        "--model",
+        &model,
+        "--continuations",
+        "8",
+        "--tokens",
+        "6",
+    ];
+    let texts = [
+        "A man plays the guitar.",
+        "A man is playing the guitar.",
+        "The bank raised its rates.",
+    ];
+    let answer = succeed(at, &[&given[..], &texts, &["--json", "--quiet"]].concat());
+    let found: Value = serde_json::from_str(&answer).unwrap();
+    let pairs = found["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 3);
+    let value = |pair: usize, order: usize, what: &str| {
+        pairs[pair]["divergences"][order][what]["value"]
+            .as_f64()
+            .unwrap()
+    };
+    // The first two are alike, the third is not like either.
+    for order in 0..2 {
+        assert!(value(0, order, "symmetric") < value(1, order, "symmetric"));
+        assert!(value(0, order, "symmetric") < value(2, order, "symmetric"));
+    }
+    for pair in 0..3 {
+        // Order 1/2 is symmetric, and a divergence grows with its order.
+        assert!((value(pair, 0, "forward") - value(pair, 0, "back")).abs() < 1e-9);
+        assert!(pairs[pair]["divergences"][2]["forward"]["error"].is_null());
+        let direction = pairs[pair]["direction"]["value"].as_f64().unwrap();
+        assert!((direction - (value(pair, 1, "forward") - value(pair, 1, "back"))).abs() < 1e-9);
+        assert!(pairs[pair]["trajectory"]["value"].as_f64().unwrap() > 0.0);
+    }
+    // At the least every text was read once with each of its own continuations.
+    assert!(found["forwarded"].as_u64().unwrap() >= 3 * 8 * 5);
+    let again = succeed(
+        at,
+        &[&given[..], &texts, &["--json", "--quiet", "--threads", "1"]].concat(),
+    );
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(again["pairs"], found["pairs"]);
+    let told = succeed(at, &[&given[..], &texts[..2], &["--quiet"]].concat());
+    assert!(told.contains("order inf") && told.contains("at least") && told.contains("direction"));
+
+    let refused = |args: &[&str], status: i32, wanted: &[&str]| {
+        fail(
+            at,
+            &[&["metric", "compare", "--model", &model], args].concat(),
+            status,
+            wanted,
+            &[],
+        );
+    };
+    refused(&["one text"], 2, &["TEXT"]);
+    refused(&["a text", ""], 2, &["no token to go on from"]);
+    refused(
+        &["a text", "another", "--orders", "0"],
+        2,
+        &["order of a Renyi divergence is 0"],
+    );
+    refused(
+        &["a text", "another", "--continuations", "1"],
+        2,
+        &["at least 2"],
+    );
+    let none = ["metric", "compare", "--model", "none.gguf", "a", "b"];
+    fail(at, &none, 1, &["none.gguf"], &[]);
+}
+
+#[test]
+fn distances_are_held_against_judgements() {
+    let model = sample_model();
+    let judged = "A man sleeps.,A man is asleep.,5.0\n\"A dog, brown, runs.\",A cat sits.,1.5\nIt rains.,Stocks fell.,0.0\n";
+    let folder = folder_with(&[
+        ("sts.csv", judged.as_bytes()),
+        ("two.csv", b"a,b\n"),
+        ("words.csv", b"a b,c d,high\n"),
+        ("few.csv", b"a b,c d,1\n"),
+    ]);
+    let at = folder.path();
+    let given = [
+        "metric",
+        "evaluate",
+        "--model",
+        &model,
+        "--continuations",
+        "4",
+        "--tokens",
+        "4",
+        "--quiet",
+    ];
+    let answer = succeed(at, &[&given[..], &["--sts", "sts.csv", "--json"]].concat());
+    let found: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(found["pairs"], 3);
+    let measures = found["measures"].as_array().unwrap();
+    assert_eq!(measures[0]["name"], "liu");
+    assert_eq!(measures[0]["plan"]["tokens"], 20);
+    for measure in measures {
+        let correlation = measure["correlation"].as_f64().unwrap();
+        let interval = &measure["interval"];
+        assert!((-1.0..=1.0).contains(&correlation));
+        assert!(interval[0].as_f64().unwrap() <= correlation + 1e-9);
+        assert!(interval[1].as_f64().unwrap() >= correlation - 1e-9);
+    }
+    let ours = measures[1]["forwarded"].as_u64().unwrap();
+    assert!(2 * ours < measures[0]["forwarded"].as_u64().unwrap());
+    let told = succeed(at, &[&given[..], &["--sts", "sts.csv"]].concat());
+    assert!(told.contains("Spearman") && told.contains("liu"));
+    let refused = |file: &str, wanted: &[&str]| {
+        fail(
+            at,
+            &["metric", "evaluate", "--model", &model, "--sts", file],
+            1,
+            wanted,
+            &[],
+        );
+    };
+    refused("none.csv", &["none.csv"]);
+    refused(
+        "two.csv",
+        &["two.csv: line 1: 2 columns; there should be two sentences and a score"],
+    );
+    refused("words.csv", &["words.csv: line 1: the score is `high`"]);
+    refused("few.csv", &["few.csv: 1 pairs"]);
+}

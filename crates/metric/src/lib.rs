@@ -32,6 +32,7 @@
 
 mod boltzmann;
 mod comparison;
+mod continuations;
 mod decomposition;
 mod duality;
 mod equations;
@@ -52,6 +53,7 @@ mod yoneda;
 
 pub use boltzmann::Boltzmann;
 pub use comparison::{Comparison, Pair, compare};
+pub use continuations::{Continuation, Continuations, Estimate};
 pub use decomposition::{Decomposition, Part};
 pub use duality::dual;
 pub use error::MetricError;

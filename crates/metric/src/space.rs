@@ -70,17 +70,35 @@ impl Space {
     /// O(n edges).
     ///
     /// # Errors
-    /// Texts of equal names; an edge of a text that there is not, from a text to itself, given twice, or with a
-    /// probability outside of `[0, 1]`; edges that go in a circle; more texts than [`LIMIT`](Self::LIMIT).
+    /// As [`from_steps`](Self::from_steps); a probability outside of `[0, 1]`.
     pub fn from_edges(names: Vec<String>, edges: &[Edge]) -> Result<Self, MetricError> {
+        let mut steps = Vec::with_capacity(edges.len());
+        for (place, edge) in edges.iter().enumerate() {
+            let name = |i: usize| names.get(i).map_or("a text", String::as_str);
+            let (a, b, p) = (name(edge.from), name(edge.to), edge.probability);
+            if !(0.0..=1.0).contains(&p) {
+                let problem = format!("Pr({b} | {a}) is {p}; a probability is from 0 to 1");
+                return Err(MetricError::Edge { place, problem });
+            }
+            steps.push((edge.from, edge.to, -p.ln() + 0.0));
+        }
+        Self::from_steps(names, &steps)
+    }
+
+    /// The same with distances, `(from, to, -log Pr(to|from))` in nats, for probabilities that are too small for a float.
+    ///
+    /// O(n steps).
+    ///
+    /// # Errors
+    /// Texts of equal names; a step of a text that there is not, from a text to itself, given twice, or of a distance
+    /// below 0 or NaN; steps that go in a circle; more texts than [`LIMIT`](Self::LIMIT).
+    pub fn from_steps(
+        names: Vec<String>,
+        steps: &[(usize, usize, f64)],
+    ) -> Result<Self, MetricError> {
         let n = check_names(&names)?;
         let mut above: Vec<Vec<(usize, f64)>> = vec![Vec::new(); n];
-        for (place, edge) in edges.iter().enumerate() {
-            let Edge {
-                from,
-                to,
-                probability,
-            } = *edge;
+        for (place, &(from, to, distance)) in steps.iter().enumerate() {
             let wrong = |problem: String| Err(MetricError::Edge { place, problem });
             if let Some(index) = [from, to].into_iter().find(|&i| i >= n) {
                 return wrong(format!(
@@ -91,15 +109,15 @@ impl Space {
             if from == to {
                 return wrong(format!("it leads from {a} to itself"));
             }
-            if !(0.0..=1.0).contains(&probability) {
+            if distance.is_nan() || distance < 0.0 {
                 return wrong(format!(
-                    "Pr({b} | {a}) is {probability}; a probability is from 0 to 1"
+                    "the distance from {a} to {b} is {distance}; it is at least 0"
                 ));
             }
             if above[from].iter().any(|&(other, _)| other == to) {
                 return wrong(format!("the pair {a}, {b} is given twice"));
             }
-            above[from].push((to, -probability.ln() + 0.0));
+            above[from].push((to, distance));
         }
         let sorted = sorted(&above).map_err(|circle| MetricError::Circle {
             texts: circle.into_iter().map(|i| names[i].clone()).collect(),

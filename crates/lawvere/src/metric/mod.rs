@@ -1,15 +1,23 @@
 //! The metric lens on spaces from files, corpora and models.
 
 mod ask;
+mod between;
+mod sources;
 mod space_file;
 mod vector;
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 pub use self::ask::*;
+pub use self::between::*;
+pub use self::sources::{space_of_index, space_of_model};
 pub use self::space_file::{Order, read_space};
 pub use self::vector::read_extended;
 pub use lawvere_metric::*;
 
 use crate::RunError;
+pub use crate::origin::Origin;
 
 /// Texts with their distances: as a matrix where there are few, as a forest of prefixes where they are one.
 #[derive(Debug, Clone)]
@@ -22,9 +30,40 @@ pub struct TextSet {
     pub space: Option<Space>,
     /// In the order of prefixes, the forest, and for each of its texts which one it is of those given.
     pub forest: Option<(PrefixForest, Vec<usize>)>,
+    /// What it rests on.
+    pub source: Origin,
 }
 
 impl TextSet {
+    /// Texts as sequences of tokens, and the distances of covering pairs, `(from, to, nats)`.
+    pub(crate) fn new<T: Eq + Hash>(
+        names: Vec<String>,
+        texts: &[Vec<T>],
+        order: Order,
+        steps: &[(usize, usize, f64)],
+        source: Origin,
+    ) -> Result<Self, MetricError> {
+        let mut seen = HashSet::with_capacity(texts.len());
+        if let Some(again) = texts.iter().position(|text| !seen.insert(text)) {
+            return Err(MetricError::Twice(names[again].clone()));
+        }
+        let forest = match order {
+            Order::Prefix => Some(forest_of(texts, steps)?),
+            _ => None,
+        };
+        let space = match forest.is_some() && texts.len() > Space::LIMIT {
+            true => None,
+            false => Some(Space::from_steps(names.clone(), steps)?),
+        };
+        Ok(Self {
+            names,
+            order,
+            space,
+            forest,
+            source,
+        })
+    }
+
     /// The space of all distances.
     ///
     /// # Errors
@@ -71,4 +110,21 @@ impl TextSet {
         }
         out
     }
+}
+
+/// The forest of prefixes, its texts in the order of their lengths: with each text its number among those given.
+fn forest_of<T>(
+    texts: &[Vec<T>],
+    steps: &[(usize, usize, f64)],
+) -> Result<(PrefixForest, Vec<usize>), MetricError> {
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&i| (texts[i].len(), i));
+    let mut place = vec![0; texts.len()];
+    order.iter().enumerate().for_each(|(k, &i)| place[i] = k);
+    let (mut parents, mut logs) = (vec![None; texts.len()], vec![0.0; texts.len()]);
+    for &(from, to, distance) in steps {
+        parents[place[to]] = Some(place[from]);
+        logs[place[to]] = -distance;
+    }
+    Ok((PrefixForest::new(parents, logs)?, order))
 }

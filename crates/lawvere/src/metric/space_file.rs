@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use lawvere_metric::{Edge, PrefixForest, Space, prefix_covers, subtext_covers};
+use lawvere_metric::{Space, prefix_covers, subtext_covers};
 use serde::Deserialize;
 
 use super::TextSet;
 use crate::RunError;
+use crate::origin::Origin;
 
 /// What a file of a space holds: texts, their order, and the probabilities of covering pairs.
 #[derive(Debug, Deserialize)]
@@ -103,14 +104,7 @@ pub fn read_space(path: &Path) -> Result<TextSet, RunError> {
             )));
         }
     }
-    let covers: Option<Vec<Vec<usize>>> = match file.order {
-        Order::Prefix => {
-            let parents = prefix_covers(&texts).into_iter();
-            Some(parents.map(|p| p.into_iter().collect()).collect())
-        }
-        Order::Subtext if texts.len() <= Space::LIMIT => Some(subtext_covers(&texts)),
-        _ => None,
-    };
+    let covers = file.order.covers(&texts);
     if let Some(covers) = &covers {
         let pairs = covers.iter().enumerate();
         let mut wanted = pairs.flat_map(|(j, below)| below.iter().map(move |&i| (i, j)));
@@ -128,52 +122,30 @@ pub fn read_space(path: &Path) -> Result<TextSet, RunError> {
             )));
         }
     }
-    let mut forest = None;
-    if let (Order::Prefix, Some(covers)) = (file.order, &covers) {
-        forest = Some(forest_of(&texts, covers, &of).map_err(|e| wrong(e.to_string()))?);
+    let step = |&(i, j, p): &(usize, usize, f64)| (i, j, -p.ln() + 0.0);
+    let steps: Vec<(usize, usize, f64)> = file.edges.iter().map(step).collect();
+    let source = Origin::files("space", &[path])?;
+    TextSet::new(names, &texts, file.order, &steps, source).map_err(|e| wrong(e.to_string()))
+}
+
+impl Order {
+    /// The texts that each covers; none where only the edges say, or where texts are too many to be held against one
+    /// another.
+    pub(super) fn covers<T: Eq + std::hash::Hash>(
+        self,
+        texts: &[Vec<T>],
+    ) -> Option<Vec<Vec<usize>>> {
+        match self {
+            Self::Prefix => {
+                let parents = prefix_covers(texts).into_iter();
+                Some(parents.map(|p| p.into_iter().collect()).collect())
+            }
+            Self::Subtext if texts.len() <= Space::LIMIT => Some(subtext_covers(texts)),
+            _ => None,
+        }
     }
-    let space = if forest.is_some() && texts.len() > Space::LIMIT {
-        None
-    } else {
-        let edges: Vec<Edge> = file
-            .edges
-            .iter()
-            .map(|&(from, to, probability)| Edge {
-                from,
-                to,
-                probability,
-            })
-            .collect();
-        let space = Space::from_edges(names.clone(), &edges);
-        Some(space.map_err(|e| wrong(e.to_string()))?)
-    };
-    Ok(TextSet {
-        names,
-        order: file.order,
-        space,
-        forest,
-    })
 }
 
 pub(super) fn quoted(text: &str) -> String {
     format!("\"{text}\"")
-}
-
-/// The forest of prefixes, its texts in the order of their lengths: with each text its number in the file.
-fn forest_of(
-    texts: &[Vec<String>],
-    covers: &[Vec<usize>],
-    of: &HashMap<(usize, usize), f64>,
-) -> Result<(PrefixForest, Vec<usize>), lawvere_metric::MetricError> {
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|&i| (texts[i].len(), i));
-    let mut place = vec![0; texts.len()];
-    order.iter().enumerate().for_each(|(k, &i)| place[i] = k);
-    let (mut parents, mut logs) = (Vec::new(), Vec::new());
-    for &i in &order {
-        let parent = covers[i].first();
-        parents.push(parent.map(|&p| place[p]));
-        logs.push(parent.map_or(0.0, |&p| of.get(&(p, i)).map_or(0.0, |p| p.ln())));
-    }
-    Ok((PrefixForest::new(parents, logs)?, order))
 }

@@ -1,0 +1,377 @@
+use std::path::Path;
+
+use lawvere_core::linalg::spearman;
+use lawvere_lm::{Generation, LanguageModel, Sampling};
+use lawvere_metric::{Continuation, Continuations, Estimate};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::Serialize;
+
+use crate::model::{Passage, Place, check_length, open_model, tokens};
+use crate::{Event, RunError};
+
+/// How texts are compared by their continuations.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ContinuationPlan {
+    /// Continuations drawn after each text.
+    pub samples: usize,
+    /// The most tokens of one; it ends before with a token that ends a text.
+    pub tokens: usize,
+    /// Where chance comes from.
+    pub seed: u64,
+}
+
+impl ContinuationPlan {
+    /// Liu's: 20 continuations of up to 20 tokens.
+    pub const LIU: Self = Self {
+        samples: 20,
+        tokens: 20,
+        seed: 0,
+    };
+}
+
+/// Texts drawn after others, and what it cost.
+struct Drawn {
+    /// By prompt, the continuations with their own log-probabilities.
+    continuations: Vec<Vec<(Vec<u32>, f64)>>,
+    forwarded: usize,
+}
+
+/// Draws continuations of every text, by the model's own law.
+fn draw(
+    model: &LanguageModel,
+    texts: &[Vec<u32>],
+    plan: &ContinuationPlan,
+) -> Result<Drawn, RunError> {
+    let generation = Generation {
+        sampling: Sampling::default(),
+        samples: plan.samples,
+        most: plan.tokens,
+        stop: model.eos().to_vec(),
+        seed: plan.seed,
+    };
+    let prompts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+    let mut continuations = vec![Vec::new(); texts.len()];
+    // A prompt is read once, and the last token of a text is only drawn.
+    let mut forwarded: usize = texts.iter().map(Vec::len).sum();
+    for text in model.generate(&prompts, &generation)? {
+        forwarded += text.tokens.len().saturating_sub(1);
+        let total = lawvere_core::sum(text.log_probs.iter().map(|&x| f64::from(x)));
+        continuations[text.prompt].push((text.tokens, total));
+    }
+    Ok(Drawn {
+        continuations,
+        forwarded,
+    })
+}
+
+/// Pairs of texts, each read with the continuations of the other, and what it cost.
+fn paired(
+    model: &LanguageModel,
+    texts: &[Vec<u32>],
+    pairs: &[(usize, usize)],
+    plan: &ContinuationPlan,
+) -> Result<(Vec<Continuations>, usize), RunError> {
+    let drawn = draw(model, texts, plan)?;
+    let mut questions: Vec<(&[u32], &[u32])> = Vec::new();
+    for &(a, b) in pairs {
+        for (from, to) in [(a, b), (b, a)] {
+            let own = drawn.continuations[from].iter();
+            questions.extend(own.map(|(t, _)| (&texts[to][..], &t[..])));
+        }
+    }
+    let scored = model.score(&questions)?;
+    let mut scores = scored.scores.into_iter().map(|s| s.total);
+    let mut found = Vec::with_capacity(pairs.len());
+    for &(a, b) in pairs {
+        let mut half = |from: usize, first: bool| -> Vec<Continuation> {
+            let own = drawn.continuations[from].iter();
+            own.map(|(t, total)| {
+                let other = scores.next().unwrap_or(f64::NAN);
+                Continuation {
+                    length: t.len(),
+                    after_first: if first { *total } else { other },
+                    after_second: if first { other } else { *total },
+                }
+            })
+            .collect()
+        };
+        found.push(Continuations {
+            of_first: half(a, true),
+            of_second: half(b, false),
+        });
+    }
+    Ok((found, drawn.forwarded + scored.forwarded))
+}
+
+/// Two texts compared by how a model goes on with them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ComparedTexts {
+    /// The first text.
+    pub first: String,
+    /// The second.
+    pub second: String,
+    /// By order, the Rényi divergences of the laws of continuations.
+    pub divergences: Vec<OrderedDivergence>,
+    /// `D_1(p_u || p_v) - D_1(p_v || p_u)`: positive where the first entails the second.
+    pub direction: Estimate,
+    /// Liu's distance.
+    pub trajectory: Estimate,
+}
+
+/// Rényi divergences of an order.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OrderedDivergence {
+    /// The order; `inf` is a lower bound without an error.
+    #[serde(serialize_with = "lawvere_metric::extended::one")]
+    pub order: f64,
+    /// `D(p_u || p_v)`.
+    pub forward: Estimate,
+    /// `D(p_v || p_u)`.
+    pub back: Estimate,
+    /// Their mean.
+    pub symmetric: Estimate,
+}
+
+/// All pairs of texts, compared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TextComparison {
+    /// Every pair, in the order of the texts.
+    pub pairs: Vec<ComparedTexts>,
+    /// How continuations were drawn.
+    pub plan: ContinuationPlan,
+    /// Tokens taken through the network.
+    pub forwarded: usize,
+    /// The hash of the model.
+    pub model_sha256: String,
+}
+
+/// Compares texts by their continuations under a model, every two of them.
+///
+/// # Errors
+/// Fewer than two texts, one without tokens or longer than the model reads, fewer than two continuations; an order that is
+/// not positive; what opening the model meets.
+pub fn compare_texts(
+    model: &Path,
+    texts: &[String],
+    orders: &[f64],
+    plan: &ContinuationPlan,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<TextComparison, RunError> {
+    if texts.len() < 2 {
+        return Err(RunError::Usage("give two texts or more to compare".into()));
+    }
+    let model = open_model(model, on_event)?;
+    let passages: Vec<Passage> = texts
+        .iter()
+        .map(|t| Passage::argument("the text", t))
+        .collect();
+    let read = readable(&model, &passages, plan)?;
+    let pairs: Vec<(usize, usize)> = (0..texts.len())
+        .flat_map(|i| (i + 1..texts.len()).map(move |j| (i, j)))
+        .collect();
+    let (found, forwarded) = paired(&model, &read, &pairs, plan)?;
+    let compared = pairs.iter().zip(&found).map(|(&(i, j), found)| {
+        let divergence = |&order: &f64| {
+            Ok(OrderedDivergence {
+                order,
+                forward: found.renyi(order)?,
+                back: found.turned().renyi(order)?,
+                symmetric: found.symmetric_renyi(order)?,
+            })
+        };
+        Ok(ComparedTexts {
+            first: texts[i].clone(),
+            second: texts[j].clone(),
+            divergences: orders
+                .iter()
+                .map(divergence)
+                .collect::<Result<_, RunError>>()?,
+            direction: found.direction()?,
+            trajectory: found.trajectory_distance()?,
+        })
+    });
+    Ok(TextComparison {
+        pairs: compared.collect::<Result<_, RunError>>()?,
+        plan: *plan,
+        forwarded,
+        model_sha256: model.identity().to_owned(),
+    })
+}
+
+/// The tokens of texts that can be gone on with.
+fn readable(
+    model: &LanguageModel,
+    passages: &[Passage],
+    plan: &ContinuationPlan,
+) -> Result<Vec<Vec<u32>>, RunError> {
+    let found = tokens(model, &passages.iter().collect::<Vec<_>>())?;
+    for (text, passage) in found.iter().zip(passages) {
+        if text.is_empty() {
+            return Err(passage.place.error("it has no token to go on from"));
+        }
+        check_length(model, text.len() + plan.tokens, &passage.place)?;
+    }
+    Ok(found)
+}
+
+/// How well distances follow human judgements of likeness.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LikenessReport {
+    /// Pairs of sentences.
+    pub pairs: usize,
+    /// A line a measure.
+    pub measures: Vec<LikenessMeasure>,
+    /// The hash of the model.
+    pub model_sha256: String,
+}
+
+/// Spearman's rank correlation of a measure with the judgements.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LikenessMeasure {
+    /// What it is.
+    pub name: String,
+    /// The correlation of its negative with the judgements.
+    pub correlation: f64,
+    /// Its 95 % interval, by the bootstrap over pairs.
+    pub interval: [f64; 2],
+    /// How continuations were drawn.
+    pub plan: ContinuationPlan,
+    /// Tokens taken through the network for it.
+    pub forwarded: usize,
+}
+
+/// Draws of the bootstrap.
+const DRAWS: usize = 2000;
+
+/// Holds distances against human judgements of likeness: a CSV of two sentences and a score a line, without a header. Liu's
+/// distance, as its authors draw it, stands beside the symmetric Rényi divergences of the plan.
+///
+/// # Errors
+/// A file of another form, fewer than three pairs; as [`compare_texts`].
+pub fn evaluate_likeness(
+    model: &Path,
+    file: &Path,
+    limit: Option<usize>,
+    plan: &ContinuationPlan,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<LikenessReport, RunError> {
+    let (passages, scores) = judged(file, limit)?;
+    let model = open_model(model, on_event)?;
+    let liu = ContinuationPlan {
+        seed: plan.seed,
+        ..ContinuationPlan::LIU
+    };
+    let texts = readable(&model, &passages, &liu)?;
+    let pairs: Vec<(usize, usize)> = (0..scores.len()).map(|k| (2 * k, 2 * k + 1)).collect();
+    let mut measures = Vec::new();
+    let mut add = |name: &str,
+                   found: &[Continuations],
+                   plan: ContinuationPlan,
+                   forwarded,
+                   measure: &dyn Fn(&Continuations) -> Result<f64, RunError>| {
+        let distances: Vec<f64> = found.iter().map(measure).collect::<Result<_, RunError>>()?;
+        let likeness: Vec<f64> = distances.iter().map(|d| -d).collect();
+        measures.push(LikenessMeasure {
+            name: name.to_owned(),
+            correlation: spearman(&likeness, &scores),
+            interval: interval(&likeness, &scores, plan.seed),
+            plan,
+            forwarded,
+        });
+        Ok::<(), RunError>(())
+    };
+    on_event(Event::Part(format!(
+        "Liu's continuations of {} sentences",
+        texts.len()
+    )));
+    let (found, forwarded) = paired(&model, &texts, &pairs, &liu)?;
+    add("liu", &found, liu, forwarded, &|c| {
+        Ok(c.trajectory_distance()?.value)
+    })?;
+    on_event(Event::Part(format!(
+        "continuations of {} sentences",
+        texts.len()
+    )));
+    let (found, forwarded) = paired(&model, &texts, &pairs, plan)?;
+    for order in [0.25, 0.5, 1.0] {
+        let name = format!("symmetric Renyi {order}");
+        add(&name, &found, *plan, forwarded, &|c| {
+            Ok(c.symmetric_renyi(order)?.value)
+        })?;
+    }
+    add("trajectories", &found, *plan, forwarded, &|c| {
+        Ok(c.trajectory_distance()?.value)
+    })?;
+    Ok(LikenessReport {
+        pairs: scores.len(),
+        measures,
+        model_sha256: model.identity().to_owned(),
+    })
+}
+
+/// Sentences, two a judgement, and the judgements.
+fn judged(file: &Path, limit: Option<usize>) -> Result<(Vec<Passage>, Vec<f64>), RunError> {
+    let wrong = |line: usize, what: String| Place::Line(file.to_owned(), line).error(what);
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_path(file)
+        .map_err(|e| RunError::Input {
+            path: file.to_owned(),
+            what: e.to_string(),
+        })?;
+    let (mut passages, mut scores) = (Vec::new(), Vec::new());
+    for record in reader.records().take(limit.unwrap_or(usize::MAX)) {
+        let record = record.map_err(|e| RunError::Input {
+            path: file.to_owned(),
+            what: e.to_string(),
+        })?;
+        let line = record.position().map_or(0, |p| p.line() as usize);
+        let fields: Vec<&str> = record.iter().collect();
+        let [first, second, score] = fields[..] else {
+            let n = fields.len();
+            return Err(wrong(
+                line,
+                format!("{n} columns; there should be two sentences and a score"),
+            ));
+        };
+        let Some(score) = score.trim().parse::<f64>().ok().filter(|s| s.is_finite()) else {
+            return Err(wrong(
+                line,
+                format!("the score is `{score}`; it should be a number"),
+            ));
+        };
+        scores.push(score);
+        for text in [first, second] {
+            passages.push(Passage {
+                content: crate::model::Content::Text(text.to_owned()),
+                place: Place::Line(file.to_owned(), line),
+            });
+        }
+    }
+    if scores.len() < 3 {
+        return Err(RunError::Input {
+            path: file.to_owned(),
+            what: format!(
+                "{} pairs; a rank correlation needs three or more",
+                scores.len()
+            ),
+        });
+    }
+    Ok((passages, scores))
+}
+
+/// The 95 % interval of Spearman's correlation by the bootstrap over pairs.
+fn interval(x: &[f64], y: &[f64], seed: u64) -> [f64; 2] {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut drawn: Vec<f64> = (0..DRAWS)
+        .map(|_| {
+            let chosen: Vec<usize> = (0..x.len()).map(|_| rng.random_range(0..x.len())).collect();
+            let of = |v: &[f64]| -> Vec<f64> { chosen.iter().map(|&i| v[i]).collect() };
+            spearman(&of(x), &of(y))
+        })
+        .collect();
+    drawn.sort_by(f64::total_cmp);
+    [drawn[DRAWS / 40], drawn[DRAWS - 1 - DRAWS / 40]]
+}
