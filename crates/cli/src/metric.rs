@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use lawvere::RunError;
-use lawvere::metric::{self, ContinuationPlan, Order, Origin, TextSet, read_extended};
+use lawvere::metric::{self, ContinuationPlan, Order, Origin, TextSet, WordPlan, read_extended};
 use serde::Serialize;
 use serde_json::json;
 
@@ -603,15 +603,26 @@ impl CompareArgs {
     }
 }
 
-/// Hold distances between sentences against human judgements of their likeness
+/// Hold distances between sentences against human judgements of their likeness, or the direction between words against pairs
+/// of hyponym and hypernym
 #[derive(Args)]
+#[command(group(ArgGroup::new("judgements").required(true).args(["sts", "hyponyms"])))]
 pub struct EvaluateArgs {
     /// The model: a GGUF file or a folder
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Judgements: a CSV of two sentences and a score a line, without a header
     #[arg(long, value_name = "FILE.csv")]
-    sts: PathBuf,
+    sts: Option<PathBuf>,
+    /// Pairs of words, hyponym and hypernym with a tab between them
+    #[arg(long, value_name = "FILE.tsv", requires = "index")]
+    hyponyms: Option<PathBuf>,
+    /// With --hyponyms, the corpus whose contexts words are put into: an index made with the model's tokenizer
+    #[arg(long, value_name = "FOLDER")]
+    index: Option<PathBuf>,
+    /// With --hyponyms, places of each word that are taken as contexts
+    #[arg(long, default_value_t = 8, value_parser = positive, value_name = "N")]
+    contexts: usize,
     /// Only the first N pairs
     #[arg(long, value_name = "N", value_parser = positive)]
     limit: Option<usize>,
@@ -622,9 +633,31 @@ pub struct EvaluateArgs {
 impl EvaluateArgs {
     fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let plan = self.drawn.plan(global);
         let on_event = &mut |event| screen.show(event);
-        let found = metric::evaluate_likeness(&self.model, &self.sts, self.limit, &plan, on_event)?;
+        if let (Some(pairs), Some(index)) = (&self.hyponyms, &self.index) {
+            let plan = WordPlan {
+                contexts: self.contexts,
+                seed: global.seed,
+                ..WordPlan::default()
+            };
+            let (model, limit) = (&self.model, self.limit);
+            let found = metric::evaluate_hyponyms(model, index, pairs, limit, &plan, on_event)?;
+            return told_with(SCHEMA, &found, global, start, |found| {
+                format!(
+                    "{} pairs ({} left out): the hyponym is told in {:.1} % ({:.1} to {:.1}); the rarer word is it in {:.1} %\n{} tokens forwarded",
+                    found.pairs,
+                    found.left_out,
+                    100.0 * found.accuracy,
+                    100.0 * found.interval[0],
+                    100.0 * found.interval[1],
+                    100.0 * found.by_frequency,
+                    found.forwarded
+                )
+            });
+        }
+        let plan = self.drawn.plan(global);
+        let sts = self.sts.clone().unwrap_or_default();
+        let found = metric::evaluate_likeness(&self.model, &sts, self.limit, &plan, on_event)?;
         told_with(SCHEMA, &found, global, start, |found| {
             let mut out = format!(
                 "{} pairs; Spearman's correlation with the judgements",

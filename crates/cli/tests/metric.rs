@@ -518,13 +518,13 @@ fn texts_are_compared_by_their_continuations() {
         assert!(value(0, order, "symmetric") < value(1, order, "symmetric"));
         assert!(value(0, order, "symmetric") < value(2, order, "symmetric"));
     }
-    for pair in 0..3 {
+    for (pair, compared) in pairs.iter().enumerate() {
         // Order 1/2 is symmetric, and a divergence grows with its order.
         assert!((value(pair, 0, "forward") - value(pair, 0, "back")).abs() < 1e-9);
-        assert!(pairs[pair]["divergences"][2]["forward"]["error"].is_null());
-        let direction = pairs[pair]["direction"]["value"].as_f64().unwrap();
+        assert!(compared["divergences"][2]["forward"]["error"].is_null());
+        let direction = compared["direction"]["value"].as_f64().unwrap();
         assert!((direction - (value(pair, 1, "forward") - value(pair, 1, "back"))).abs() < 1e-9);
-        assert!(pairs[pair]["trajectory"]["value"].as_f64().unwrap() > 0.0);
+        assert!(compared["trajectory"]["value"].as_f64().unwrap() > 0.0);
     }
     // At the least every text was read once with each of its own continuations.
     assert!(found["forwarded"].as_u64().unwrap() >= 3 * 8 * 5);
@@ -617,4 +617,73 @@ fn distances_are_held_against_judgements() {
     );
     refused("words.csv", &["words.csv: line 1: the score is `high`"]);
     refused("few.csv", &["few.csv: 1 pairs"]);
+}
+
+#[test]
+fn the_special_word_of_two_is_asked_of_a_model() {
+    let model = sample_model();
+    let corpus = "we saw a dog in the yard\nwe saw an animal in the yard\nit is a dog, not a cat\n\
+        some animal was here last night\na dog barks at night\nno animal was ever so tame\n";
+    let folder = folder_with(&[
+        ("a.txt", corpus.as_bytes()),
+        ("pairs.tsv", b"dog\tanimal\nunicorn\tanimal\n"),
+        ("bad.tsv", b"dog animal\n"),
+        ("none.tsv", b"unicorn\tanimal\n"),
+    ]);
+    let at = folder.path();
+    let build = ["index", "build", "--quiet", "--corpus", "a.txt"];
+    succeed(
+        at,
+        &[&build[..], &["--tokenizer", &model, "--out", "ix"]].concat(),
+    );
+    succeed(at, &[&build[..], &["--out", "words"]].concat());
+    let given = [
+        "metric",
+        "evaluate",
+        "--quiet",
+        "--model",
+        &model,
+        "--contexts",
+        "3",
+        "--index",
+    ];
+    let answer = succeed(
+        at,
+        &[&given[..], &["ix", "--hyponyms", "pairs.tsv", "--json"]].concat(),
+    );
+    let found: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        (&found["pairs"], &found["left_out"]),
+        (&json!(1), &json!(1))
+    );
+    let judged = &found["judged"][0];
+    assert_eq!(
+        (&judged["hyponym"], &judged["counts"]),
+        (&json!("dog"), &json!([3, 3]))
+    );
+    let better = |what: &str| judged["found"][what]["value"].as_f64().unwrap();
+    let told = better("second_better") < better("first_better");
+    assert_eq!(judged["found"]["second_is_hyponym"], json!(told));
+    assert_eq!(found["accuracy"], json!(f64::from(u8::from(told))));
+    assert!(found["forwarded"].as_u64().unwrap() > 0);
+    let told = succeed(
+        at,
+        &[&given[..], &["ix", "--hyponyms", "pairs.tsv"]].concat(),
+    );
+    assert!(told.contains("1 pairs (1 left out)"));
+    let refused = |args: &[&str], status: i32, wanted: &[&str]| {
+        fail(at, &[&given[..], args].concat(), status, wanted, &[]);
+    };
+    refused(
+        &["ix", "--hyponyms", "bad.tsv"],
+        1,
+        &["bad.tsv: line 1: it should be two words"],
+    );
+    refused(
+        &["ix", "--hyponyms", "none.tsv"],
+        1,
+        &["none.tsv: of no pair"],
+    );
+    refused(&["words", "--hyponyms", "pairs.tsv"], 2, &["tokenizer"]);
+    refused(&["ix"], 2, &["--hyponyms"]);
 }

@@ -6,6 +6,7 @@ use lawvere_core::tropical::{hom, plus};
 use lawvere_core::{RowMatrix, TropicalMatrix};
 use lawvere_metric::{
     Edge, MetricError, Polyhedron, PrefixForest, Space, dual, funk_distance, hilbert_distance,
+    yoneda_isometry,
 };
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -707,4 +708,97 @@ fn what_is_no_space_says_why() {
         "{error}"
     );
     assert_eq!(hom(INF, INF), -INF);
+}
+
+/// All statements but the enumeration of rays, once, where matrices of distances are large.
+#[test]
+fn the_statements_hold_at_300_texts() {
+    let n = 300;
+    let mut rng = StdRng::seed_from_u64(7);
+    for kind in KINDS {
+        let space = space(kind, n, &mut rng);
+        let isometry = yoneda_isometry(space.distances()).unwrap();
+        assert!(isometry.holds(1e-9), "{kind:?}: {isometry:?}");
+        let x = extended(&mut rng, n);
+        let found = space.project(&x).unwrap();
+        assert!(below(&found.below, &x) && below(&x, &found.above));
+        let again = space.project(&found.below).unwrap();
+        assert!(all_near(&again.below, &found.below) && all_near(&again.above, &found.below));
+        assert!(all_near(
+            &space.project(&found.above).unwrap().below,
+            &found.above
+        ));
+        assert!(matrices_near(
+            &space.yoneda_from_covers().unwrap(),
+            space.distances()
+        ));
+        assert!(matrices_near(
+            &space.co_yoneda_from_covers().unwrap(),
+            space.distances()
+        ));
+        for ray in space.principal_rays() {
+            assert!(space.is_extremal(&ray.log, 1e-9).unwrap());
+        }
+        if matches!(kind, Kind::Forest | Kind::Potential) {
+            let z: Vec<f64> = space
+                .project(&finite(&mut rng, n))
+                .unwrap()
+                .below
+                .iter()
+                .map(|x| (-x).exp())
+                .collect();
+            let parts = space.decompose(&z).unwrap();
+            assert!(parts.parts.len() <= n);
+            let point = parts.point();
+            assert!(
+                point
+                    .iter()
+                    .zip(&z)
+                    .all(|(a, b)| (a - b).abs() <= 1e-9 * (1.0 + b))
+            );
+        }
+        let texts: Vec<usize> = (0..n).step_by(3).collect();
+        let given: Vec<f64> = texts.iter().map(|&i| found.below[i]).collect();
+        let (least, greatest) = (
+            space.least_extension(&texts, &given).unwrap(),
+            space.greatest_extension(&texts, &given).unwrap(),
+        );
+        assert!(below(&least, &found.below) && below(&found.below, &greatest));
+        assert!(
+            texts
+                .iter()
+                .zip(&given)
+                .all(|(&i, g)| near(least[i], *g) && near(greatest[i], *g))
+        );
+        let text = n - 1;
+        let parts: Vec<usize> = (0..n).filter(|&i| space.extends(i, text)).collect();
+        if !parts.is_empty() {
+            let cold = space.boltzmann(text, &parts, 0.0).unwrap();
+            let soft = space.boltzmann(text, &parts, 0.5).unwrap();
+            assert!(below(&space.yoneda(text), &cold.vector) && below(&soft.vector, &cold.vector));
+            assert_eq!(
+                space.missed(Polyhedron::P, &soft.vector, 1e-9).unwrap(),
+                None
+            );
+        }
+        assert_eq!(
+            space
+                .missed(Polyhedron::CoP, &dual(&found.below), 1e-9)
+                .unwrap(),
+            None
+        );
+        let completed = space.complete(&x).unwrap().completion;
+        assert!(below(&completed, &x));
+        assert!(all_near(
+            &space.complete(&completed).unwrap().completion,
+            &completed
+        ));
+        let weights = space.weighting(1.3).unwrap();
+        for i in 0..n {
+            let total: f64 = (0..n)
+                .map(|j| (-1.3 * space.d(i, j)).exp() * weights[j])
+                .sum();
+            assert!((total - 1.0).abs() < 1e-9);
+        }
+    }
 }

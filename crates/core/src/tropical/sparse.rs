@@ -50,10 +50,7 @@ mod tests {
     use crate::matrix::RowMatrix;
     use proptest::prelude::*;
 
-    fn sparse<T: Copy + PartialEq>(matrix: &RowMatrix<T>, zero: T) -> SparseRows<T>
-    where
-        T: Default,
-    {
+    fn sparse<T: Copy + Default + PartialEq>(matrix: &RowMatrix<T>, zero: T) -> SparseRows<T> {
         let mut out = SparseRows::new(matrix.ncols());
         for row in matrix.rows() {
             let present = row.iter().zip(0u32..).filter(|(x, _)| **x != zero);

@@ -2,6 +2,7 @@
 
 mod ask;
 mod between;
+mod hyponyms;
 mod sources;
 mod space_file;
 mod vector;
@@ -11,6 +12,7 @@ use std::hash::Hash;
 
 pub use self::ask::*;
 pub use self::between::*;
+pub use self::hyponyms::*;
 pub use self::sources::{space_of_index, space_of_model};
 pub use self::space_file::{Order, read_space};
 pub use self::vector::read_extended;
