@@ -231,12 +231,11 @@ struct Asked {
 
 impl Asked {
     fn open(&self) -> Result<(TextSpace, Vec<Query>), RunError> {
-        let mut texts = self.texts.clone();
-        if let Some(path) = &self.queries {
-            texts.extend(index::lines_of(path)?);
-        }
         let space = TextSpace::open(&self.index)?;
-        let queries = index::queries(&space, &texts, self.ids)?;
+        let mut queries = index::queries(&space, &self.texts, self.ids)?;
+        if let Some(path) = &self.queries {
+            queries.extend(index::queries_of(&space, path, self.ids)?);
+        }
         Ok((space, queries))
     }
 }

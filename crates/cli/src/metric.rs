@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use lawvere::RunError;
-use lawvere::metric::{self, ContinuationPlan, Order, Origin, TextSet, WordPlan, read_extended};
+use lawvere::metric::{
+    self, ContinuationPlan, CountSource, Order, Origin, TextSet, WordPlan, read_extended,
+};
+use lawvere::{RunError, TokenizerChoice};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::{Global, positive, told_with};
+use crate::args::{CorpusArgs, Global, positive, told_with};
 use crate::output::Screen;
 
 #[derive(Subcommand)]
@@ -77,7 +79,7 @@ fn answer<T: Serialize>(
 
 /// Where the space comes from.
 #[derive(Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["space", "index", "model"])))]
+#[command(group(ArgGroup::new("source").required(true).args(["space", "index", "corpus", "model"])))]
 struct SpaceArgs {
     /// The space: JSON with `texts`, `order` (prefix, subtext, given) and `edges` [[i, j, Pr(j|i)], ...] of covering pairs
     #[arg(long, value_name = "SPACE.json")]
@@ -85,16 +87,24 @@ struct SpaceArgs {
     /// The space of texts of a corpus, by its index: Pr(b|a) = count(b) / count(a)
     #[arg(long, value_name = "FOLDER", requires = "texts")]
     index: Option<PathBuf>,
+    /// The same of a corpus that is indexed for this question alone: files, folders, patterns
+    #[arg(long, num_args = 1.., value_name = "PATH", requires = "texts")]
+    corpus: Vec<PathBuf>,
+    /// With --corpus: `words`, `bytes`, or the path of a GGUF checkpoint, a tokenizer.json or a folder that holds one
+    #[arg(long, default_value = "words", value_name = "TOKENIZER")]
+    tokenizer: TokenizerChoice,
+    #[command(flatten)]
+    reading: CorpusArgs,
     /// The space of texts by how a model goes on with them, in the order of prefixes: a GGUF file or a folder
     #[arg(long, value_name = "MODEL", requires = "texts")]
     model: Option<PathBuf>,
-    /// The texts of --index or --model, one a line
+    /// The texts of --index, --corpus or --model, one a line
     #[arg(long, value_name = "FILE", conflicts_with = "space")]
     texts: Option<PathBuf>,
-    /// With --index, texts are token ids, separated by spaces or commas
-    #[arg(long, requires = "index")]
+    /// With --index or --corpus, texts are token ids, separated by spaces or commas
+    #[arg(long)]
     ids: bool,
-    /// With --index, how texts are ordered
+    /// With --index or --corpus, how texts are ordered
     #[arg(long, value_enum, default_value = "subtext")]
     order: OrderChoice,
 }
@@ -112,18 +122,25 @@ impl SpaceArgs {
             OrderChoice::Subtext => Order::Subtext,
             OrderChoice::Prefix => Order::Prefix,
         };
-        match (&self.space, &self.index, &self.model, &self.texts) {
-            (Some(space), ..) => metric::read_space(space),
-            (_, Some(index), _, Some(texts)) => {
-                metric::space_of_index(index, texts, self.ids, order)
+        let on_event = &mut |event| screen.show(event);
+        let texts = match (&self.space, &self.texts) {
+            (Some(space), _) => return metric::read_space(space),
+            (None, Some(texts)) => texts,
+            (None, None) => {
+                return Err(RunError::Usage(
+                    "--texts names the file of the texts".into(),
+                ));
             }
-            (_, _, Some(model), Some(texts)) => {
-                metric::space_of_model(model, texts, &mut |event| screen.show(event))
+        };
+        let from = match (&self.index, &self.model) {
+            (Some(index), _) => CountSource::Index(index.clone()),
+            (None, Some(model)) => return metric::space_of_model(model, texts, on_event),
+            (None, None) => {
+                let options = self.reading.options(&self.corpus);
+                CountSource::Corpus(options, self.tokenizer.clone())
             }
-            _ => Err(RunError::Usage(
-                "name a space: --space, or --texts with --index or --model".into(),
-            )),
-        }
+        };
+        metric::space_of_corpus(&from, texts, self.ids, order, on_event)
     }
 }
 
@@ -156,7 +173,7 @@ fn table(names: &[String], columns: &[(&str, &[f64])]) -> String {
             let value = values.get(i).copied().unwrap_or(f64::NAN);
             let _ = write!(out, "{value:>12.6}  ");
         }
-        out.push_str(name);
+        let _ = write!(out, "{name:?}");
     }
     out
 }
@@ -220,7 +237,7 @@ impl DistanceArgs {
                 |x: &Option<lawvere::core::EReal>| x.map_or("none".into(), |x| x.to_string());
             let [a, b] = &found.texts;
             format!(
-                "{a} -> {b}: {} nats, Pr {}\n{b} -> {a}: {} nats",
+                "{a:?} -> {b:?}: {} nats, Pr {}\n{b:?} -> {a:?}: {} nats",
                 nats(&found.distance),
                 found.probability,
                 nats(&found.back)
@@ -294,13 +311,13 @@ impl SpanArgs {
         let found = metric::span(&set, &x)?;
         answer(&found, &set, global, start, |found| match &found.missed {
             Some(missed) => format!(
-                "not in P(L): x at {} is {} nats more than x at {} and their distance",
+                "not in P(L): x at {:?} is {} nats more than x at {:?} and their distance",
                 set.names[missed.from], missed.by, set.names[missed.to]
             ),
             None => {
                 let line = |c: &metric::Coordinate| {
                     let value = c.value.map_or("none".into(), |v| v.to_string());
-                    format!("\n{value:>12}  {}", c.text)
+                    format!("\n{value:>12}  {:?}", c.text)
                 };
                 let lines: String = found.generators.iter().map(line).collect();
                 format!("in P(L), spanned by the images of{lines}")
@@ -341,10 +358,10 @@ impl RaysArgs {
                     .iter()
                     .zip(&set.names)
                     .filter(|(x, _)| x.is_finite());
-                let on: Vec<String> = on.map(|(x, name)| format!("{x:.4} at {name}")).collect();
+                let on: Vec<String> = on.map(|(x, name)| format!("{x:.4} at {name:?}")).collect();
                 let _ = write!(out, "\n  {}", on.join(", "));
                 if let Some(k) = ray.principal {
-                    let _ = write!(out, " (the image of {})", set.names[k]);
+                    let _ = write!(out, " (the image of {:?})", set.names[k]);
                 }
             }
             out
@@ -366,15 +383,16 @@ impl DecomposeArgs {
         let found = metric::decompose(&set, &z)?;
         answer(&found, &set, global, start, |found| {
             let lines = found.parts.iter().map(|part| {
-                let shown: Vec<&str> = part.names.iter().take(12).map(String::as_str).collect();
+                let shown = part.names.iter().take(12).map(|name| format!("{name:?}"));
+                let shown: Vec<String> = shown.collect();
                 let more = match part.names.len() - shown.len() {
                     0 => String::new(),
                     more => format!(" and {more} more"),
                 };
-                format!("{:>12.6}  {}{more}", part.weight, shown.join(", "))
+                format!("{:>14.6e}  {}{more}", part.weight, shown.join(", "))
             });
             let lines: Vec<String> = lines.collect();
-            format!("      weight  on the texts\n{}", lines.join("\n"))
+            format!("        weight  on the texts\n{}", lines.join("\n"))
         })
     }
 }
@@ -427,9 +445,9 @@ impl BoltzmannArgs {
         let set = self.space.open(screen)?;
         let found = metric::boltzmann(&set, &self.text, &self.parts, &self.temperature)?;
         answer(&found, &set, global, start, |found| {
-            let mut out = format!("{} by", found.text);
+            let mut out = format!("{:?} by", found.text);
             for (i, part) in found.parts.iter().enumerate() {
-                let _ = write!(out, "\n{part}: weights");
+                let _ = write!(out, "\n{part:?}: weights");
                 for at in &found.temperatures {
                     let _ = write!(out, "  {:.4}", at.weights[i]);
                 }
@@ -437,7 +455,7 @@ impl BoltzmannArgs {
             for at in &found.temperatures {
                 let _ = write!(
                     out,
-                    "\nT = {}: errors up to {:.4} nats, {:.4} on average, over {} texts; {} texts are below {} only",
+                    "\nT = {}: errors up to {:.4} nats, {:.4} on average, over {} texts; {} texts are below {:?} only",
                     at.temperature,
                     at.largest_error,
                     at.mean_error,

@@ -70,6 +70,7 @@ impl RunError {
                 | Self::Metric(
                     MetricError::Argument { .. }
                         | MetricError::NoText { .. }
+                        | MetricError::Repeated(_)
                         | MetricError::NotBelow { .. }
                 )
                 | Self::Geometry(GeometryError::Argument { .. })

@@ -8,8 +8,11 @@ use crate::{MetricError, PrefixForest, Space};
 /// A part of a canonical decomposition: a weight times the ray of a connected lower set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Part {
-    /// Its weight, positive.
+    /// Its weight, positive; 0 or infinite where a float cannot hold it.
+    #[serde(serialize_with = "crate::extended::one")]
     pub weight: f64,
+    /// The logarithm of its weight.
+    pub log_weight: f64,
     /// The parts whose sets it is made of, beside its own texts.
     pub parts: Vec<usize>,
     /// The texts that are in none of those.
@@ -40,15 +43,20 @@ impl Decomposition {
 
     /// The point that it decomposes. O(n + parts).
     pub fn point(&self) -> Vec<f64> {
-        let mut levels = vec![0.0; self.potential.len()];
-        let mut above = vec![0.0; self.parts.len()];
+        // Logarithms of levels: sums of weights from the outermost part inwards.
+        let mut levels = vec![f64::NEG_INFINITY; self.potential.len()];
+        let mut above = vec![f64::NEG_INFINITY; self.parts.len()];
         for (i, part) in self.parts.iter().enumerate().rev() {
-            let level = above[i] + part.weight;
+            let (low, high) = match above[i] < part.log_weight {
+                true => (above[i], part.log_weight),
+                false => (part.log_weight, above[i]),
+            };
+            let level = high + (low - high).exp().ln_1p();
             part.parts.iter().for_each(|&inner| above[inner] = level);
             part.texts.iter().for_each(|&text| levels[text] = level);
         }
         let terms = levels.iter().zip(&self.potential);
-        terms.map(|(u, f)| u * f.exp()).collect()
+        terms.map(|(u, f)| (u + f).exp()).collect()
     }
 }
 
@@ -92,18 +100,13 @@ impl PrefixForest {
 /// `below` has the covering pairs, `top_down` every text before all that it extends.
 fn by_levels(
     z: &[f64],
-    mut potential: Vec<f64>,
+    potential: Vec<f64>,
     below: Vec<Vec<usize>>,
     top_down: impl Iterator<Item = usize>,
 ) -> Decomposition {
     let n = z.len();
-    // A potential may be moved by a constant: so that the largest level is 1.
-    let logs = z.iter().zip(&potential).map(|(z, f)| z.ln() - f);
-    let top = logs.fold(f64::NEG_INFINITY, f64::max);
-    if top.is_finite() {
-        potential.iter_mut().for_each(|f| *f += top);
-    }
-    let level = |(z, f): (&f64, &f64)| (z.ln() - f).exp();
+    // As logarithms: levels may be further apart than floats reach.
+    let level = |(z, f): (&f64, &f64)| z.ln() - f;
     let mut levels: Vec<f64> = z.iter().zip(&potential).map(level).collect();
     // In the cone a text's level is at least that of those above it; what rounding took is given back.
     for j in top_down {
@@ -111,7 +114,7 @@ fn by_levels(
             levels[i] = levels[i].max(levels[j]);
         }
     }
-    let mut order: Vec<usize> = (0..n).filter(|&i| levels[i] > 0.0).collect();
+    let mut order: Vec<usize> = (0..n).filter(|&i| levels[i] > f64::NEG_INFINITY).collect();
     order.sort_by(|&a, &b| levels[b].total_cmp(&levels[a]).then(a.cmp(&b)));
     let mut sets = Sets::new(n);
     let mut present = vec![false; n];
@@ -127,8 +130,11 @@ fn by_levels(
                    inner: &mut Vec<Vec<usize>>,
                    since: &[f64]| {
         if since[root] > level {
+            // log(e^since - e^level), however near they are.
+            let log_weight = since[root] + (-(level - since[root]).exp_m1()).ln();
             parts.push(Part {
-                weight: since[root] - level,
+                weight: log_weight.exp(),
+                log_weight,
                 parts: std::mem::take(&mut inner[root]),
                 texts: std::mem::take(&mut waiting[root]),
             });
@@ -169,7 +175,7 @@ fn by_levels(
     roots.sort_unstable();
     roots.dedup();
     for root in roots {
-        end(root, 0.0, &mut waiting, &mut inner, &since);
+        end(root, f64::NEG_INFINITY, &mut waiting, &mut inner, &since);
     }
     for part in &mut parts {
         part.texts.sort_unstable();

@@ -17,6 +17,8 @@ pub enum MetricError {
     NoTexts,
     #[error("text {0} is there twice; the texts of a space are all different")]
     Twice(String),
+    #[error("text {0} is named twice; name each text once")]
+    Repeated(String),
     #[error("there is no text {index}; there are {texts}, counted from 0")]
     NoText { index: usize, texts: usize },
     #[error(
@@ -96,7 +98,7 @@ pub enum MetricError {
         wanted: &'static str,
     },
     #[error(
-        "{word} is not below {text}, so it cannot take part in its approximation; in order \"prefix\" only prefixes do"
+        "{word} is not below {text} with a probability above 0, so it cannot take part in its approximation; in order \"prefix\" only prefixes are"
     )]
     NotBelow { word: String, text: String },
     #[error(transparent)]

@@ -51,7 +51,7 @@ pub struct Projection {
     #[serde(serialize_with = "crate::extended::list")]
     pub above: Vec<f64>,
     /// `max_ij (x_i - x_j - d_ij)`: 0 in P(L), and for finite x the Hilbert distance to P(L), which both points
-    /// realise. `+inf` or `-inf` in other cases tell only whether finite points are missed.
+    /// realise. `+inf` where an infinite entry misses.
     #[serde(serialize_with = "crate::extended::one")]
     pub distance: f64,
 }
@@ -67,7 +67,8 @@ impl Space {
         self.distances().row(k).to_vec()
     }
 
-    /// The condition of a polyhedron that a vector misses most; none if it is in it, up to `tolerance`. O(n^2).
+    /// The condition of a polyhedron that a vector misses most; none if it is in it, up to `tolerance`, which is relative to
+    /// the coordinates (to 1 nat where those are smaller; in Q, a cone, to whatever they are). O(n^2).
     ///
     /// # Errors
     /// A vector of another length or with NaN; one with an entry below 0 or infinite, for Q.
@@ -92,12 +93,17 @@ impl Space {
         let mut worst: Option<Missed> = None;
         for from in 0..self.len() {
             for (to, &d) in self.distances().row(from).iter().enumerate() {
-                let by = match polyhedron {
-                    Polyhedron::P => hom(plus(x[to], d), x[from]),
-                    Polyhedron::CoP => hom(plus(x[from], d), x[to]),
-                    Polyhedron::Q => (-d).exp() * x[to] - x[from],
+                let size = |x: f64| if x.is_finite() { x.abs() } else { 0.0 };
+                let nats = size(x[from]).max(size(x[to])).max(1.0);
+                let (by, unit) = match polyhedron {
+                    Polyhedron::P => (hom(plus(x[to], d), x[from]), nats),
+                    Polyhedron::CoP => (hom(plus(x[from], d), x[to]), nats),
+                    Polyhedron::Q => {
+                        let asked = (-d).exp() * x[to];
+                        (asked - x[from], asked)
+                    }
                 };
-                if by > tolerance && worst.is_none_or(|w| by > w.by) {
+                if by > tolerance * unit && worst.is_none_or(|w| by > w.by) {
                     worst = Some(Missed { from, to, by });
                 }
             }
@@ -122,7 +128,8 @@ impl Space {
             .entries()
             .data()
             .to_vec();
-        let distance = funk_distance(&below, x);
+        // Of a vector without a finite entry the maximum is -inf, and it is in P(L).
+        let distance = funk_distance(&below, x).max(0.0);
         Ok(Projection {
             below,
             above,
@@ -152,11 +159,7 @@ impl Space {
         what: &'static str,
         x: &[f64],
     ) -> Result<(), MetricError> {
-        let largest = x
-            .iter()
-            .filter(|x| x.is_finite())
-            .fold(1.0f64, |a, x| a.max(x.abs()));
-        match self.missed(polyhedron, x, crate::TOLERANCE * largest)? {
+        match self.missed(polyhedron, x, crate::TOLERANCE)? {
             None => Ok(()),
             Some(Missed { from, to, by }) => Err(MetricError::Outside {
                 what,

@@ -161,7 +161,7 @@ impl Space {
                 what,
                 texts: self.len(),
                 limit,
-                instead: "those of a forest of prefixes are counted at any size, and principal rays are listed at any",
+                instead: "those of a forest of prefixes are counted at any size",
             }),
         }
     }

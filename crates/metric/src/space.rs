@@ -369,7 +369,7 @@ impl Space {
                         texts: self.len(),
                     });
                 }
-                Some(true) => return Err(MetricError::Twice(self.names[i].clone())),
+                Some(true) => return Err(MetricError::Repeated(self.names[i].clone())),
                 Some(seen) => *seen = true,
             }
         }

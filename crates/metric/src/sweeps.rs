@@ -103,13 +103,13 @@ impl PrefixForest {
         if let Some(place) = z.iter().position(|z| !(z.is_finite() && *z >= 0.0)) {
             return Err(self.entry(z, place, "finite and at least 0 in Q"));
         }
-        let largest = z.iter().copied().fold(1.0, f64::max);
         for to in 0..self.len() {
             let Some(from) = self.effective_parent(to) else {
                 continue;
             };
-            let by = (-self.edge_distance(to)).exp() * z[to] - z[from];
-            if by > TOLERANCE * largest {
+            let asked = (-self.edge_distance(to)).exp() * z[to];
+            let by = asked - z[from];
+            if by > TOLERANCE * asked {
                 return Err(MetricError::Outside {
                     what: "the vector",
                     polyhedron: "Q",

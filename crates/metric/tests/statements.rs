@@ -535,6 +535,40 @@ fn tight_spans_of_one_text_and_of_a_chain_are_those_worked_out_by_hand() {
 }
 
 #[test]
+fn points_of_the_cone_are_decomposed_at_any_scale_and_others_refused_at_any() {
+    let edges = [edge(0, 1, 0.5), edge(0, 2, 0.25), edge(1, 3, 1e-300)];
+    let space = Space::from_edges(names(4), &edges).unwrap();
+    for z in [
+        [1.0, 1.0, 1.0, 1.0],
+        [1e300, 1e-300, 1e-300, 0.0],
+        [1e-300, 1e-300, 1e-310, 1e-10],
+        [1e-20, 1e-20, 0.0, 1e200],
+    ] {
+        let found = space.decompose(&z).unwrap();
+        for (a, b) in found.point().iter().zip(&z) {
+            assert!((a - b).abs() <= 1e-9 * b, "{z:?}: {:?}", found.point());
+        }
+        for part in &found.parts {
+            assert!(part.weight == part.log_weight.exp());
+        }
+    }
+    for z in [
+        [1e-20, 1e-19, 0.0, 0.0],
+        [0.0, 1e-12, 0.0, 0.0],
+        [1e20, 3e20, 0.0, 0.0],
+    ] {
+        assert!(
+            matches!(space.decompose(&z), Err(MetricError::Outside { .. })),
+            "{z:?}"
+        );
+    }
+    // Large vectors are in P(L) up to their own rounding.
+    let far: Vec<f64> = space.yoneda(2).iter().map(|x| x + 1e8).collect();
+    assert_eq!(space.missed(Polyhedron::P, &far, 1e-9).unwrap(), None);
+    assert_eq!(space.project(&[INF; 4]).unwrap().distance, 0.0);
+}
+
+#[test]
 fn a_crown_has_a_ray_more_than_connected_lower_sets() {
     let edges = [
         edge(0, 2, 0.5),
@@ -695,7 +729,7 @@ fn what_is_no_space_says_why() {
     ));
     assert!(matches!(
         chain.restricted(&[0, 0]),
-        Err(MetricError::Twice(_))
+        Err(MetricError::Repeated(_))
     ));
     assert!(matches!(
         chain.restricted(&[5]),

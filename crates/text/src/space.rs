@@ -53,7 +53,7 @@ pub struct SpaceInfo {
 /// add over them, so that nothing depends on where it is cut. With N symbols in all an index holds the symbols,
 /// the suffix arrays and the lengths of common prefixes, clipped at document ends and at 255: 7 or 9 bytes a
 /// symbol, in memory after [`build`](Self::build), mapped from files after [`open`](Self::open); and half a
-/// byte more, with the symbols of shards up to a gigabyte, in memory once a question has been asked.
+/// byte more in memory once a question has been asked.
 ///
 /// *Source:* Nong, Zhang, Chan, *Two efficient algorithms for linear time suffix array
 /// construction* (2011), in Grebnov's `libsais`; Karkkainen, Manzini, Puglisi, *Permuted

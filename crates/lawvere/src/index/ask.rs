@@ -58,6 +58,29 @@ pub fn queries(space: &TextSpace, texts: &[String], ids: bool) -> Result<Vec<Que
         .collect()
 }
 
+/// The queries of a file, a line each.
+///
+/// # Errors
+/// As [`lines_of`]; as [`queries`], with the line.
+pub fn queries_of(space: &TextSpace, path: &Path, ids: bool) -> Result<Vec<Query>, RunError> {
+    let lines = lines_of(path)?;
+    queries(space, &lines, ids).map_err(|error| {
+        // One by one, to name the first that is wrong.
+        let single = |line: &String| queries(space, std::slice::from_ref(line), ids).err();
+        let found = lines
+            .iter()
+            .zip(1..)
+            .find_map(|(line, number)| Some((number, line, single(line)?)));
+        match found {
+            Some((number, line, error)) => RunError::Input {
+                path: path.to_owned(),
+                what: format!("line {number}: {line:?}: {error}"),
+            },
+            None => error,
+        }
+    })
+}
+
 fn read(space: &TextSpace, tokens: &[u32]) -> String {
     space.tokenizer().decode(tokens).unwrap_or_default()
 }

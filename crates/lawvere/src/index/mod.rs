@@ -11,7 +11,7 @@ use lawvere_token::Tokenizer;
 pub use self::ask::{
     Contexts, Count, Counts, Distance, Distances, Found, FoundContext, Law, Laws, Neighbour,
     Neighbours, Occurrence, Occurrences, Outcome, Pair, Query, Sampled, Samples, contexts, counts,
-    distances, laws, lines_of, neighbours, positions, queries, samples,
+    distances, laws, lines_of, neighbours, positions, queries, queries_of, samples,
 };
 pub use self::growth::{SupportGrowth, growth};
 use crate::{Event, RunError};

@@ -334,7 +334,7 @@ pub fn boltzmann(
     };
     if parts.is_empty() {
         return Err(RunError::Usage(format!(
-            "no text is below {}, which could take part in its approximation",
+            "no text is below {:?}, which could take part in its approximation",
             set.names[k]
         )));
     }

@@ -161,10 +161,20 @@ pub fn compare_texts(
     if texts.len() < 2 {
         return Err(RunError::Usage("give two texts or more to compare".into()));
     }
+    if let Some(order) = orders.iter().find(|order| order.is_nan() || **order <= 0.0) {
+        return Err(RunError::Usage(format!(
+            "the order of a Renyi divergence is {order}; it should be more than 0, or inf"
+        )));
+    }
+    if plan.samples < 2 {
+        return Err(RunError::Usage(
+            "one continuation of a text has no standard error; at least 2 are needed".into(),
+        ));
+    }
     let model = open_model(model, on_event)?;
-    let passages: Vec<Passage> = texts
-        .iter()
-        .map(|t| Passage::argument("the text", t))
+    let numbered = texts.iter().zip(1..);
+    let passages: Vec<Passage> = numbered
+        .map(|(text, k)| Passage::argument(&format!("text {k}"), text))
         .collect();
     let read = readable(&model, &passages, plan)?;
     let pairs: Vec<(usize, usize)> = (0..texts.len())

@@ -13,7 +13,7 @@ use std::hash::Hash;
 pub use self::ask::*;
 pub use self::between::*;
 pub use self::hyponyms::*;
-pub use self::sources::{space_of_index, space_of_model};
+pub use self::sources::{CountSource, space_of_corpus, space_of_model};
 pub use self::space_file::{Order, read_space};
 pub use self::vector::read_extended;
 pub use lawvere_metric::*;
@@ -47,7 +47,7 @@ impl TextSet {
     ) -> Result<Self, MetricError> {
         let mut seen = HashSet::with_capacity(texts.len());
         if let Some(again) = texts.iter().position(|text| !seen.insert(text)) {
-            return Err(MetricError::Twice(names[again].clone()));
+            return Err(MetricError::Twice(quoted(&names[again])));
         }
         let forest = match order {
             Order::Prefix => Some(forest_of(texts, steps)?),
@@ -55,7 +55,10 @@ impl TextSet {
         };
         let space = match forest.is_some() && texts.len() > Space::LIMIT {
             true => None,
-            false => Some(Space::from_steps(names.clone(), steps)?),
+            false => Some(Space::from_steps(
+                names.iter().map(|n| quoted(n)).collect(),
+                steps,
+            )?),
         };
         Ok(Self {
             names,
@@ -71,11 +74,14 @@ impl TextSet {
     /// # Errors
     /// Too many texts for it.
     pub fn explicit(&self) -> Result<&Space, RunError> {
-        let large = MetricError::TooLarge {
-            texts: self.names.len(),
-            limit: Space::LIMIT,
-        };
-        self.space.as_ref().ok_or_else(|| large.into())
+        self.space.as_ref().ok_or_else(|| RunError::Input {
+            path: self.source.paths.first().cloned().unwrap_or_default(),
+            what: format!(
+                "{} texts are too many for a matrix of all distances (at most {}), which this question needs; of larger forests `check`, `project`, `decompose`, `rays --count` and `magnitude` can be asked",
+                self.names.len(),
+                Space::LIMIT
+            ),
+        })
     }
 
     /// The number of a text by its name, or by `#` and its number.
@@ -84,8 +90,8 @@ impl TextSet {
     /// There is none.
     pub fn find(&self, text: &str) -> Result<usize, RunError> {
         let spaced = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let name = space_file::quoted(&spaced);
-        let named = self.names.iter().position(|n| *n == name);
+        let named = self.names.iter().position(|n| *n == spaced || n == text);
+        let name = quoted(text);
         let numbered = text.strip_prefix('#').and_then(|n| n.parse().ok());
         named
             .or(numbered.filter(|&n: &usize| n < self.names.len()))
@@ -112,6 +118,11 @@ impl TextSet {
         }
         out
     }
+}
+
+/// A text between quotation marks, as messages name it; what a terminal would obey is escaped.
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
 }
 
 /// The forest of prefixes, its texts in the order of their lengths: with each text its number among those given.

@@ -1,28 +1,56 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use lawvere_text::TextSpace;
+use lawvere_text::{CorpusOptions, TextSpace};
 
-use super::space_file::quoted;
 use super::{Order, TextSet};
 use crate::RunError;
-use crate::index::{Query, queries};
+use crate::index::{Query, TokenizerChoice};
 use crate::model::{Passage, open_model, tokens};
 use crate::origin::Origin;
 use crate::{Event, index};
+
+/// Where the counts of a corpus come from.
+#[derive(Debug, Clone)]
+pub enum CountSource {
+    /// The folder of an index.
+    Index(PathBuf),
+    /// A corpus, indexed in memory for this question alone.
+    Corpus(CorpusOptions, TokenizerChoice),
+}
 
 /// The space of some texts of a corpus, `Pr(b|a) = count(b) / count(a)`: a line of the file `texts` each, as text or, with
 /// `ids`, as token ids.
 ///
 /// # Errors
-/// What opening the index or reading the file meets; a text that does not occur, or comes twice.
-pub fn space_of_index(
-    folder: &Path,
+/// What opening the index, reading the corpus or the file meets; a text that does not occur, or comes twice.
+pub fn space_of_corpus(
+    from: &CountSource,
     texts: &Path,
     ids: bool,
     order: Order,
+    on_event: &mut dyn FnMut(Event),
 ) -> Result<TextSet, RunError> {
-    let space = TextSpace::open(folder)?;
-    let asked = queries(&space, &index::lines_of(texts)?, ids)?;
+    let (space, kind, paths, files) = match from {
+        CountSource::Index(folder) => {
+            let files = vec![folder.join("space.json"), texts.to_owned()];
+            (
+                TextSpace::open(folder)?,
+                "index",
+                vec![folder.clone()],
+                files,
+            )
+        }
+        CountSource::Corpus(options, tokenizer) => {
+            let space = index::space(options, tokenizer, on_event)?;
+            (
+                space,
+                "corpus",
+                options.paths.clone(),
+                vec![texts.to_owned()],
+            )
+        }
+    };
+    let asked = index::queries_of(&space, texts, ids)?;
     let wrong = |what: String| RunError::Input {
         path: texts.to_owned(),
         what,
@@ -36,14 +64,16 @@ pub fn space_of_index(
             line + 1
         )));
     }
-    let names = asked.iter().map(|q| quoted(&q.text)).collect();
+    let names = asked.iter().map(|q| q.text.clone()).collect();
     let covers = order.covers(&tokens).ok_or_else(|| {
         wrong("its texts are too many to be held against one another; take --order prefix".into())
     })?;
     let step = |i: usize, j: usize| (i, j, (counts[i] as f64 / counts[j] as f64).ln());
     let steps: Vec<_> = pairs(&covers).map(|(i, j)| step(i, j)).collect();
-    let mut source = Origin::files("index", &[&folder.join("space.json"), texts])?;
-    source.paths = vec![folder.to_owned(), texts.to_owned()];
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let mut source = Origin::files(kind, &files)?;
+    source.paths = paths;
+    source.paths.push(texts.to_owned());
     source.corpus_sha256 = Some(space.info().corpus_identity.clone());
     source.tokenizer_sha256 = Some(space.info().tokenizer_identity.clone());
     TextSet::new(names, &tokens, order, &steps, source).map_err(|e| wrong(e.to_string()))
@@ -67,7 +97,7 @@ pub fn space_of_model(
     }
     let names = passages
         .iter()
-        .map(|p| quoted(p.text().unwrap_or_default()));
+        .map(|p| p.text().unwrap_or_default().to_owned());
     let covers = Order::Prefix.covers(&found).unwrap_or_default();
     let edges: Vec<(usize, usize)> = pairs(&covers).collect();
     let questions: Vec<(&[u32], &[u32])> = edges

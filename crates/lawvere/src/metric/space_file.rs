@@ -6,7 +6,7 @@ use std::path::Path;
 use lawvere_metric::{Space, prefix_covers, subtext_covers};
 use serde::Deserialize;
 
-use super::TextSet;
+use super::{TextSet, quoted};
 use crate::RunError;
 use crate::origin::Origin;
 
@@ -81,7 +81,8 @@ pub fn read_space(path: &Path) -> Result<TextSet, RunError> {
         ))
     })?;
     let texts: Vec<Vec<String>> = file.texts.iter().map(Text::tokens).collect();
-    let names: Vec<String> = texts.iter().map(|t| quoted(&t.join(" "))).collect();
+    let plain: Vec<String> = texts.iter().map(|t| t.join(" ")).collect();
+    let names: Vec<String> = plain.iter().map(|t| quoted(t)).collect();
     let mut of: HashMap<(usize, usize), f64> = HashMap::with_capacity(file.edges.len());
     for (place, &(from, to, p)) in file.edges.iter().enumerate() {
         let missing = [from, to].into_iter().find(|&i| i >= texts.len());
@@ -125,7 +126,7 @@ pub fn read_space(path: &Path) -> Result<TextSet, RunError> {
     let step = |&(i, j, p): &(usize, usize, f64)| (i, j, -p.ln() + 0.0);
     let steps: Vec<(usize, usize, f64)> = file.edges.iter().map(step).collect();
     let source = Origin::files("space", &[path])?;
-    TextSet::new(names, &texts, file.order, &steps, source).map_err(|e| wrong(e.to_string()))
+    TextSet::new(plain, &texts, file.order, &steps, source).map_err(|e| wrong(e.to_string()))
 }
 
 impl Order {
@@ -144,8 +145,4 @@ impl Order {
             _ => None,
         }
     }
-}
-
-pub(super) fn quoted(text: &str) -> String {
-    format!("\"{text}\"")
 }
