@@ -171,7 +171,11 @@ fn table(names: &[String], columns: &[(&str, &[f64])]) -> String {
         out.push('\n');
         for (_, values) in columns {
             let value = values.get(i).copied().unwrap_or(f64::NAN);
-            let _ = write!(out, "{value:>12.6}  ");
+            let _ = match value.abs() {
+                small if small > 0.0 && small < 1e-4 => write!(out, "{value:>12.4e}  "),
+                large if large >= 1e9 && large.is_finite() => write!(out, "{value:>12.4e}  "),
+                _ => write!(out, "{value:>12.6}  "),
+            };
         }
         let _ = write!(out, "{name:?}");
     }

@@ -1,6 +1,6 @@
 //! The extremal rays of Q(L): what every point of the cone is a sum of.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use serde::Serialize;
 
@@ -238,20 +238,8 @@ impl Space {
                 .filter(|&j| log[j].is_finite())
                 .all(|j| (0..n).all(|i| !self.extends(i, j) || log[i].is_finite()))
         };
-        let found: BTreeSet<Vec<i64>> = reached
-            .iter()
-            .filter(|log| whole(log))
-            .map(|l| rounded(l))
-            .collect();
-        let mut out: Vec<Vec<f64>> = Vec::with_capacity(found.len());
-        let mut taken = BTreeSet::new();
-        for log in reached.into_iter().filter(|log| whole(log)) {
-            if taken.insert(rounded(&log)) {
-                out.push(log);
-            }
-        }
-        debug_assert_eq!(out.len(), found.len());
-        out
+        reached.retain(whole);
+        reached
     }
 }
 
