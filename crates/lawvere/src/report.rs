@@ -23,6 +23,7 @@ use crate::cost::peak_memory;
 use crate::defaults;
 use crate::forest::prefix_texts;
 use crate::index::index_with;
+use crate::metric::spaces_page;
 use crate::observe::make;
 use crate::states::{StatesMaterial, checkpoint_steps};
 use crate::train::{fresh_seed, train};
@@ -549,6 +550,7 @@ fn metric_page(
         comparison,
         corpus_isometry: yoneda_isometry(&corpus.distances())?,
         model_isometry: yoneda_isometry(&read.distances())?,
+        spaces: spaces_page(space, model, &texts, [&corpus, &read], options.seed)?,
     };
     Ok((page, exact))
 }

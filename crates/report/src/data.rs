@@ -10,6 +10,8 @@ use lawvere_information::{
 use lawvere_metric::{Comparison, Isometry};
 use serde::Serialize;
 
+use crate::spaces::SpacesPage;
+
 /// Everything a report shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -242,6 +244,8 @@ pub struct MetricPage {
     pub corpus_isometry: Isometry,
     /// The Yoneda embedding of the model's space.
     pub model_isometry: Isometry,
+    /// Small spaces of the corpus, drawn whole.
+    pub spaces: SpacesPage,
 }
 
 /// Results of the geometry lens.

@@ -20,6 +20,7 @@ mod number;
 mod page;
 mod predictions;
 mod running;
+mod spaces;
 mod states;
 mod table;
 mod text;
@@ -35,6 +36,9 @@ pub use implicit::{
     render_implicit,
 };
 pub use json::to_json;
+pub use spaces::{
+    BeginningPair, Beginnings, SpacesPage, TextTree, TextsWithin, TreePart, TreeText,
+};
 
 use page::Chapter;
 use table::Table;

@@ -25,7 +25,9 @@ const FEWEST_EDGES: usize = 10;
 const ROUNDING: f64 = 1e-9;
 
 pub(crate) fn figures(report: &Report) -> Result<Vec<Figure>, ReportError> {
-    Ok(vec![forest(report)?, distances(report)?])
+    let mut figures = vec![forest(report)?, distances(report)?];
+    figures.extend(crate::spaces::figures(report)?);
+    Ok(figures)
 }
 
 /// The finding of this lens in one sentence, for the summary.

@@ -7,9 +7,9 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-const FIGURES: usize = 18;
+const FIGURES: usize = 23;
 /// With the curve of training.
-const FIGURES_WITH_TRUTH: usize = 20;
+const FIGURES_WITH_TRUTH: usize = 25;
 
 /// The page's elements after its scripts have run, and what the browser's console said.
 fn open(page: &Path, theme: &str) -> (String, String) {

@@ -38,7 +38,7 @@ fn infinite_numbers_reach_the_json_as_strings() {
 fn every_figure_has_a_table_that_reads_back() {
     let report = common::report();
     let rendered = render(&report).unwrap();
-    assert_eq!(rendered.tables.len(), 21);
+    assert_eq!(rendered.tables.len(), 26);
     for (name, text) in &rendered.tables {
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         let rows = reader
@@ -186,6 +186,7 @@ fn empty_results_make_a_page_all_the_same() {
         r.metric.texts.clear();
         r.metric.comparison.pairs.clear();
         r.metric.comparison.edges = 0;
+        r.metric.spaces = lawvere_report::SpacesPage::default();
         r.geometry.collapse.clear();
         r.geometry.log_odds.points.clear();
         r.geometry.spectrum.singular_values.clear();

@@ -177,10 +177,21 @@ pub fn compare_texts(
         .map(|(text, k)| Passage::argument(&format!("text {k}"), text))
         .collect();
     let read = readable(&model, &passages, plan)?;
+    compare_read(&model, texts, &read, orders, plan)
+}
+
+/// As [`compare_texts`], of texts that are tokens already.
+pub(super) fn compare_read(
+    model: &LanguageModel,
+    names: &[String],
+    texts: &[Vec<u32>],
+    orders: &[f64],
+    plan: &ContinuationPlan,
+) -> Result<TextComparison, RunError> {
     let pairs: Vec<(usize, usize)> = (0..texts.len())
         .flat_map(|i| (i + 1..texts.len()).map(move |j| (i, j)))
         .collect();
-    let (found, forwarded) = paired(&model, &read, &pairs, plan)?;
+    let (found, forwarded) = paired(model, texts, &pairs, plan)?;
     let compared = pairs.iter().zip(&found).map(|(&(i, j), found)| {
         let divergence = |&order: &f64| {
             Ok(OrderedDivergence {
@@ -191,8 +202,8 @@ pub fn compare_texts(
             })
         };
         Ok(ComparedTexts {
-            first: texts[i].clone(),
-            second: texts[j].clone(),
+            first: names[i].clone(),
+            second: names[j].clone(),
             divergences: orders
                 .iter()
                 .map(divergence)

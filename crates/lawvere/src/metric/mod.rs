@@ -3,6 +3,7 @@
 mod ask;
 mod between;
 mod hyponyms;
+mod page;
 mod sources;
 mod space_file;
 mod vector;
@@ -13,6 +14,7 @@ use std::hash::Hash;
 pub use self::ask::*;
 pub use self::between::*;
 pub use self::hyponyms::*;
+pub(crate) use self::page::spaces_page;
 pub use self::sources::{CountSource, space_of_corpus, space_of_model};
 pub use self::space_file::{Order, read_space};
 pub use self::vector::read_extended;

@@ -1,6 +1,8 @@
 //! A made-up report with plausible numbers, and with strings that no corpus should hold.
 #![allow(dead_code, clippy::unwrap_used)]
 
+mod spaces;
+
 use std::collections::BTreeMap;
 
 use lawvere_core::RowMatrix;
@@ -244,6 +246,7 @@ fn metric(noise: &mut Noise) -> MetricPage {
         texts,
         corpus_isometry: isometry(n, finite),
         model_isometry: isometry(n, finite - 1),
+        spaces: spaces::spaces(noise),
     }
 }
 
