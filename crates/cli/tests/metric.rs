@@ -92,6 +92,15 @@ fn every_question_is_answered_in_json_and_in_words() {
     let complete = ask(at, "isbell", &["--vector", vector]);
     assert!(near(&complete["completion"][0], 2f64.ln()));
     assert_eq!(complete["completion"][4], "inf");
+    let cuts = ask(at, "isbell", &["--cuts"]);
+    let principal = |cut: &Value| cut["principal"].as_u64();
+    let images: Vec<Option<u64>> = cuts["cuts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(principal)
+        .collect();
+    assert_eq!(images, [0, 1, 3, 4, 2].map(Some));
     let dual = ask(at, "dual", &["--vector", &below]);
     assert_eq!(
         (&dual["member"], &dual["dual_member"]),
@@ -114,6 +123,12 @@ fn every_question_is_answered_in_json_and_in_words() {
     assert!(tell(&["isbell", "--vector", vector]).contains("completion"));
     assert!(tell(&["dual", "--vector", &below]).contains("-x in P^(L)"));
     assert!(tell(&["magnitude"]).contains("t = 1: 3.5"));
+    assert!(tell(&["magnitude", "--t", "1e300"]).contains("t = 1.0000e300: 5"));
+    assert!(tell(&["isbell", "--cuts"]).contains("5 cuts"));
+    let mut marked = "\u{feff}".as_bytes().to_vec();
+    marked.extend(FIVE);
+    fs::write(at.join("five.json"), marked).unwrap();
+    assert!(tell(&["check"]).contains("5 texts"));
     assert!(tell(&["project", "--vector", vector]).contains("below"));
     assert!(tell(&["extend", "the", "--vector", "[1]"]).contains("greatest"));
 }
@@ -235,7 +250,16 @@ fn what_is_wrong_with_a_space_or_a_vector_is_said() {
     let with = |texts: &str, order: &str, edges: &str| {
         format!("{{\"texts\": {texts}, \"order\": \"{order}\", \"edges\": {edges}}}").into_bytes()
     };
-    let cases: [(Vec<u8>, &str); 14] = [
+    let cases: [(Vec<u8>, &str); 17] = [
+        (b"[]".to_vec(), "an object with texts, order and edges"),
+        (
+            with("[{}]", "given", "[]"),
+            "a text is a string, or a list of tokens",
+        ),
+        (
+            with("[\"a\", \"a b\"]", "prefix", "[[0, 1]]"),
+            "an edge [i, j, p]",
+        ),
         (b"{".to_vec(), "EOF"),
         (
             with("[\"a\"]", "sideways", "[]"),
@@ -321,7 +345,7 @@ fn what_is_wrong_with_a_space_or_a_vector_is_said() {
     );
     refused(
         with_space("project", "five.json", &["--vector", "[1, 2]"]),
-        1,
+        2,
         &["2 entries", "5"],
     );
     refused(
@@ -341,12 +365,12 @@ fn what_is_wrong_with_a_space_or_a_vector_is_said() {
     );
     refused(
         with_space("decompose", "five.json", &["--vector", "[0, 1, 0, 0, 0]"]),
-        1,
+        2,
         &["not in Q", "\"the\"", "\"the cat\""],
     );
     refused(
         with_space("decompose", "five.json", &["--vector", "[1, -1, 0, 0, 0]"]),
-        1,
+        2,
         &["is -1 at"],
     );
     refused(
@@ -370,9 +394,37 @@ fn what_is_wrong_with_a_space_or_a_vector_is_said() {
             "five.json",
             &["the", "the cat", "--vector", "[9, 0]"],
         ),
-        1,
+        2,
         &["P of the chosen texts"],
     );
+    fs::write(at.join("short.json"), "[1, 2]").unwrap();
+    refused(
+        with_space("project", "five.json", &["--vector", "short.json"]),
+        1,
+        &["short.json: the vector has 2 entries"],
+    );
+    fs::write(at.join("odd.json"), "{}").unwrap();
+    refused(
+        with_space("isbell", "five.json", &["--vector", "odd.json"]),
+        1,
+        &["odd.json:", "an array of numbers"],
+    );
+    refused(
+        with_space("check", "five.json", &["--order", "prefix"]),
+        2,
+        &["--order"],
+    );
+    refused(
+        with_space("check", "five.json", &["--within", "the"]),
+        2,
+        &["--within"],
+    );
+    refused(
+        with_space("isbell", "crown.json", &["--cuts"]),
+        1,
+        &["needs a potential"],
+    );
+    refused(with_space("isbell", "five.json", &[]), 2, &["--cuts"]);
     let crown: Value = serde_json::from_str(&succeed(
         at,
         &[
@@ -461,9 +513,50 @@ fn a_corpus_and_a_model_make_spaces_of_texts() {
     );
     fail(at, &["metric", "check"], 2, &["--space"], &[]);
 
-    let model =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sample/smollm2-135m-instruct-q4_1.gguf");
-    let model = model.to_str().unwrap();
+    // All within a text, named or asked about.
+    let within = json(&["check", "--index", "ix", "--within", "the cat sat"]);
+    assert_eq!(
+        (&within["texts"], &within["covers"]),
+        (&json!(6), &json!(6))
+    );
+    let two = [
+        "check", "--index", "ix", "--within", "the cat", "--within", "a cat",
+    ];
+    assert_eq!(json(&two)["texts"], json!(5));
+    let begun = [
+        "check",
+        "--index",
+        "ix",
+        "--order",
+        "prefix",
+        "--within",
+        "the cat sat",
+    ];
+    assert_eq!(json(&begun)["texts"], json!(3));
+    let asked = json(&["distance", "--index", "ix", "cat", "the cat sat"]);
+    assert_eq!(asked["distance"], distance["distance"]);
+    let soft = json(&[
+        "boltzmann",
+        "--index",
+        "ix",
+        "the cat sat",
+        "the",
+        "cat",
+        "sat",
+    ]);
+    // 1/3, 1/3, 1/2: of three "the", three "cat" and two "sat" one is within it.
+    assert!(near(&soft["temperatures"][2]["weights"][2], 3.0 / 7.0));
+    let absent = ["metric", "embed", "--index", "ix", "cat the"];
+    fail(
+        at,
+        &absent,
+        2,
+        &["--within", "\"cat the\" does not occur"],
+        &[],
+    );
+
+    let model = sample_model();
+    let model = model.as_str();
     fs::write(
         at.join("texts"),
         "The capital\nThe capital of France\nThe capital of France is Paris\n",
@@ -474,6 +567,21 @@ fn a_corpus_and_a_model_make_spaces_of_texts() {
     assert_eq!(
         (&checked["covers"], &checked["level"]),
         (&json!(2), &json!("language model"))
+    );
+    // Every distinct prefix of the three is read once, but for the last token of each.
+    let ids = ["model", "tokenize", "--json", "--quiet", "--model", model];
+    let ids = succeed(
+        at,
+        &[&ids[..], &["The capital of France is Paris"]].concat(),
+    );
+    let ids: Value = serde_json::from_str(&ids).unwrap();
+    let tokens = ids["texts"][0]["ids"].as_array().unwrap().len();
+    assert_eq!(checked["forwarded"], json!(tokens - 1));
+    let long = "The capital of France is Paris";
+    let begun = json(&["check", "--model", model, "--within", long]);
+    assert_eq!(
+        (&begun["texts"], &begun["forwarded"]),
+        (&json!(tokens), &json!(tokens - 1))
     );
     let distance = json(&[&["distance"], &given[..], &["#1", "#2"]].concat());
     let scored = succeed(
@@ -581,6 +689,34 @@ fn texts_are_compared_by_their_continuations() {
         2,
         &["at least 2"],
     );
+    fs::write(
+        at.join("texts.txt"),
+        format!("{}\n\n{}\n", texts[2], texts[1]),
+    )
+    .unwrap();
+    let nearest = [
+        "metric",
+        "nearest",
+        "--model",
+        &model,
+        "--texts",
+        "texts.txt",
+    ];
+    let nearest = [&nearest[..], &given[4..], &[texts[0]]].concat();
+    let found: Value = serde_json::from_str(&succeed(
+        at,
+        &[&nearest[..], &["--json", "--quiet"]].concat(),
+    ))
+    .unwrap();
+    let near = found["nearest"].as_array().unwrap();
+    assert_eq!(
+        (near.len(), &near[0]["text"], &near[0]["line"]),
+        (2, &json!(texts[1]), &json!(3))
+    );
+    let value = |k: usize| near[k]["divergence"]["value"].as_f64().unwrap();
+    assert!(value(0) < value(1));
+    let told = succeed(at, &[&nearest[..], &["--most", "1", "--quiet"]].concat());
+    assert!(told.contains(texts[1]) && !told.contains(texts[2]) && told.contains("of 2"));
     let none = ["metric", "compare", "--model", "none.gguf", "a", "b"];
     fail(at, &none, 1, &["none.gguf"], &[]);
 }

@@ -25,6 +25,7 @@
 mod buffer;
 mod ereal;
 mod head;
+mod interval;
 mod kernel;
 pub mod linalg;
 mod matrix;
@@ -39,6 +40,7 @@ pub mod vector;
 pub use buffer::Buffer;
 pub use ereal::EReal;
 pub use head::{HeadRef, LogProbBlock, ReadoutNorm};
+pub use interval::{bootstrap_interval, wilson_interval};
 pub use kernel::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken, Window};
 pub use matrix::{RowMatrix, ShapeError};
 pub use omega::wright_omega;

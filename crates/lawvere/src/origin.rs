@@ -33,23 +33,22 @@ pub struct Origin {
 impl Origin {
     /// Files by their hashes; `FILE.safetensors:NAME` by that of the file.
     pub(crate) fn files(kind: &'static str, paths: &[&Path]) -> Result<Self, RunError> {
-        let hash = |path: &&Path| {
-            let text = path.to_string_lossy();
-            let file = match text.rfind(".safetensors:") {
-                Some(at) if !path.exists() => text[..at + ".safetensors".len()].into(),
-                _ => path.to_path_buf(),
-            };
-            sha256_of_file(&file).map_err(|source| RunError::Io { path: file, source })
-        };
         Ok(Self {
             kind,
             paths: paths.iter().map(|p| p.to_path_buf()).collect(),
-            sha256: paths.iter().map(hash).collect::<Result<_, _>>()?,
+            sha256: paths.iter().map(|p| hash(p)).collect::<Result<_, _>>()?,
             choice: None,
             corpus_sha256: None,
             tokenizer_sha256: None,
             model_sha256: None,
         })
+    }
+
+    /// Adds a file that it rests on too.
+    pub(crate) fn also(&mut self, path: &Path) -> Result<(), RunError> {
+        self.paths.push(path.to_path_buf());
+        self.sha256.push(hash(path)?);
+        Ok(())
     }
 
     /// A folder of an observation.
@@ -69,4 +68,13 @@ impl Origin {
             self.model_sha256.clone_from(&provenance.model_sha256);
         }
     }
+}
+
+fn hash(path: &Path) -> Result<String, RunError> {
+    let text = path.to_string_lossy();
+    let file = match text.rfind(".safetensors:") {
+        Some(at) if !path.exists() => text[..at + ".safetensors".len()].into(),
+        _ => path.to_path_buf(),
+    };
+    sha256_of_file(&file).map_err(|source| RunError::Io { path: file, source })
 }

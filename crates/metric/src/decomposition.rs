@@ -116,69 +116,88 @@ fn by_levels(
     }
     let mut order: Vec<usize> = (0..n).filter(|&i| levels[i] > f64::NEG_INFINITY).collect();
     order.sort_by(|&a, &b| levels[b].total_cmp(&levels[a]).then(a.cmp(&b)));
-    let mut sets = Sets::new(n);
-    let mut present = vec![false; n];
-    // By root, the part that ended last and the texts that came since, with the level it is at.
-    let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); n];
-    let mut inner: Vec<Vec<usize>> = vec![Vec::new(); n];
-    let mut since: Vec<f64> = vec![0.0; n];
-    let mut parts: Vec<Part> = Vec::new();
-    // A part ends where the level falls below that at which it came to be.
-    let mut end = |root: usize,
-                   level: f64,
-                   waiting: &mut Vec<Vec<usize>>,
-                   inner: &mut Vec<Vec<usize>>,
-                   since: &[f64]| {
-        if since[root] > level {
-            // log(e^since - e^level), however near they are.
-            let log_weight = since[root] + (-(level - since[root]).exp_m1()).ln();
-            parts.push(Part {
-                weight: log_weight.exp(),
-                log_weight,
-                parts: std::mem::take(&mut inner[root]),
-                texts: std::mem::take(&mut waiting[root]),
-            });
-            inner[root].push(parts.len() - 1);
-        }
-    };
     let mut above: Vec<Vec<usize>> = vec![Vec::new(); n];
     for (j, lower) in below.iter().enumerate() {
         lower.iter().for_each(|&i| above[i].push(j));
     }
+    let mut growing = Growing {
+        sets: Sets::new(n),
+        sinces: vec![f64::NAN; n],
+        texts: vec![Vec::new(); n],
+        inner: vec![Vec::new(); n],
+        parts: Vec::new(),
+    };
     for &text in &order {
-        let level = levels[text];
-        present[text] = true;
-        since[text] = level;
-        waiting[text].push(text);
-        let beside = below[text].iter().chain(&above[text]);
-        for &other in beside.filter(|&&other| present[other]) {
-            let (root, here) = (sets.root(other), sets.root(text));
-            if root == here {
-                continue;
-            }
-            end(root, level, &mut waiting, &mut inner, &since);
-            end(here, level, &mut waiting, &mut inner, &since);
-            // The larger list takes the smaller one in.
-            let (small, large) = match waiting[root].len() < waiting[here].len() {
-                true => (root, here),
-                false => (here, root),
-            };
-            let moved = std::mem::take(&mut waiting[small]);
-            waiting[large].extend(moved);
-            let moved = std::mem::take(&mut inner[small]);
-            inner[large].extend(moved);
-            sets.join(small, large);
-            since[large] = level;
+        growing.add(text, levels[text]);
+        for &other in below[text].iter().chain(&above[text]) {
+            growing.join(other, text, levels[text]);
         }
     }
-    let mut roots: Vec<usize> = order.iter().map(|&i| sets.root(i)).collect();
+    let mut roots: Vec<usize> = order.iter().map(|&i| growing.sets.root(i)).collect();
     roots.sort_unstable();
     roots.dedup();
     for root in roots {
-        end(root, f64::NEG_INFINITY, &mut waiting, &mut inner, &since);
+        growing.end(root, f64::NEG_INFINITY);
     }
+    let mut parts = growing.parts;
     for part in &mut parts {
         part.texts.sort_unstable();
     }
     Decomposition { potential, parts }
+}
+
+/// Connected sets that grow as the level falls, each known by its root.
+struct Growing {
+    sets: Sets,
+    /// The level that a set is at since its last part ended; NaN of a text that is in none yet.
+    sinces: Vec<f64>,
+    /// The texts that came since.
+    texts: Vec<Vec<usize>>,
+    /// The part that ended last, or those of the sets that were joined.
+    inner: Vec<Vec<usize>>,
+    parts: Vec<Part>,
+}
+
+impl Growing {
+    fn add(&mut self, text: usize, level: f64) {
+        self.sinces[text] = level;
+        self.texts[text].push(text);
+    }
+
+    /// Joins the sets of two texts, the second of which is in; the first may not be yet.
+    fn join(&mut self, other: usize, text: usize, level: f64) {
+        let (root, here) = (self.sets.root(other), self.sets.root(text));
+        if self.sinces[root].is_nan() || root == here {
+            return;
+        }
+        self.end(root, level);
+        self.end(here, level);
+        // The larger list takes the smaller one in.
+        let (small, large) = match self.texts[root].len() < self.texts[here].len() {
+            true => (root, here),
+            false => (here, root),
+        };
+        let moved = std::mem::take(&mut self.texts[small]);
+        self.texts[large].extend(moved);
+        let moved = std::mem::take(&mut self.inner[small]);
+        self.inner[large].extend(moved);
+        self.sets.join(small, large);
+        self.sinces[large] = level;
+    }
+
+    /// A part ends where the level falls below that at which it came to be.
+    fn end(&mut self, root: usize, level: f64) {
+        let since = self.sinces[root];
+        if since > level {
+            // log(e^since - e^level), however near they are.
+            let log_weight = since + (-(level - since).exp_m1()).ln();
+            self.parts.push(Part {
+                weight: log_weight.exp(),
+                log_weight,
+                parts: std::mem::take(&mut self.inner[root]),
+                texts: std::mem::take(&mut self.texts[root]),
+            });
+            self.inner[root].push(self.parts.len() - 1);
+        }
+    }
 }

@@ -65,7 +65,7 @@ fn bars_of_a_text_add_up_to_the_weights_of_the_rays_it_is_in() {
             .collect()
     };
     let (x, base, y) = (numbers("x"), numbers("base"), numbers("y"));
-    let mut ends = vec![0.0f64; 24];
+    let mut ends = [0.0f64; 24];
     for ((x, base), y) in x.iter().zip(&base).zip(&y) {
         // Bars are given from the left on, without gaps.
         assert!((ends[*y as usize] - base).abs() < 1e-12);

@@ -354,6 +354,51 @@ pub fn isbell(set: &TextSet, x: &[f64]) -> Result<Isbell, RunError> {
     Ok(set.explicit()?.complete(x)?)
 }
 
+/// The points of the Isbell completion of a space with a potential f, up to adding constants: one a cut, `-f` on its texts
+/// and infinite off them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Completion {
+    /// f.
+    pub potential: Vec<f64>,
+    /// The cuts that hold a text.
+    pub cuts: Vec<Cut>,
+}
+
+/// A cut of Dedekind and MacNeille: all that is below everything that is above it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cut {
+    /// Its texts, increasing.
+    pub texts: Vec<usize>,
+    /// Their names.
+    pub names: Vec<String>,
+    /// The text that it is all below of, if it is the image of one.
+    pub principal: Option<usize>,
+}
+
+/// The most cuts that are listed.
+const MOST_CUTS: usize = 10_000;
+
+/// All points of the Isbell completion, by cuts.
+///
+/// # Errors
+/// No potential; more than 10,000 cuts; too many texts for a matrix.
+pub fn completion(set: &TextSet) -> Result<Completion, RunError> {
+    let space = set.explicit()?;
+    let potential = space.potential("listing the completion's points by cuts")?;
+    let cut = |texts: Vec<usize>| {
+        let above_all = |&k: &usize| texts.iter().all(|&i| space.d(i, k) < f64::INFINITY);
+        Cut {
+            principal: texts.iter().copied().find(above_all),
+            names: texts.iter().map(|&i| set.names[i].clone()).collect(),
+            texts,
+        }
+    };
+    Ok(Completion {
+        cuts: space.cuts(MOST_CUTS)?.into_iter().map(cut).collect(),
+        potential,
+    })
+}
+
 /// A vector on the other side.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Dual {

@@ -1,10 +1,9 @@
 use std::path::Path;
 
+use lawvere_core::bootstrap_interval;
 use lawvere_core::linalg::spearman;
 use lawvere_lm::{Generation, LanguageModel, Sampling};
 use lawvere_metric::{Continuation, Continuations, Estimate};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
 use crate::model::{Passage, Place, check_length, open_model, tokens};
@@ -166,11 +165,7 @@ pub fn compare_texts(
             "the order of a Renyi divergence is {order}; it should be more than 0, or inf"
         )));
     }
-    if plan.samples < 2 {
-        return Err(RunError::Usage(
-            "one continuation of a text has no standard error; at least 2 are needed".into(),
-        ));
-    }
+    check_plan(plan)?;
     let model = open_model(model, on_event)?;
     let numbered = texts.iter().zip(1..);
     let passages: Vec<Passage> = numbered
@@ -220,6 +215,97 @@ pub(super) fn compare_read(
     })
 }
 
+/// A text and how near it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NearText {
+    /// The text.
+    pub text: String,
+    /// Its line in the file, from 1.
+    pub line: usize,
+    /// The mean of both Kullback-Leibler divergences of the laws of continuations, nats.
+    pub divergence: Estimate,
+    /// `D_1(p_u || p_v) - D_1(p_v || p_u)`, u the text asked about: positive where u entails it.
+    pub direction: Estimate,
+    /// Liu's distance.
+    pub trajectory: Estimate,
+}
+
+/// The texts of a file by how near they are to one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Nearest {
+    /// The text asked about.
+    pub text: String,
+    /// The nearest first.
+    pub nearest: Vec<NearText>,
+    /// Texts that it was held against.
+    pub texts: usize,
+    /// How continuations were drawn.
+    pub plan: ContinuationPlan,
+    /// Tokens taken through the network.
+    pub forwarded: usize,
+    /// The hash of the model.
+    pub model_sha256: String,
+}
+
+/// Finds which texts of a file, a line each, a model goes on with most as it does with `text`: by the symmetric
+/// Kullback-Leibler divergence of the laws of continuations. The `most` nearest are told.
+///
+/// # Errors
+/// As [`compare_texts`]; what reading the file meets.
+pub fn nearest_texts(
+    model: &Path,
+    text: &str,
+    file: &Path,
+    most: usize,
+    plan: &ContinuationPlan,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Nearest, RunError> {
+    check_plan(plan)?;
+    let mut passages = vec![Passage::argument("the text", text)];
+    passages.extend(Passage::lines(file)?);
+    let model = open_model(model, on_event)?;
+    let read = readable(&model, &passages, plan)?;
+    let pairs: Vec<(usize, usize)> = (1..read.len()).map(|k| (0, k)).collect();
+    on_event(Event::Part(format!(
+        "continuations of {} texts",
+        read.len()
+    )));
+    let (found, forwarded) = paired(&model, &read, &pairs, plan)?;
+    let near = found.iter().zip(&passages[1..]).map(|(found, passage)| {
+        Ok(NearText {
+            text: passage.text().unwrap_or_default().to_owned(),
+            line: match passage.place {
+                Place::Line(_, line) => line,
+                _ => 0,
+            },
+            divergence: found.symmetric_renyi(1.0)?,
+            direction: found.direction()?,
+            trajectory: found.trajectory_distance()?,
+        })
+    });
+    let mut nearest: Vec<NearText> = near.collect::<Result<_, RunError>>()?;
+    nearest.sort_by(|a, b| a.divergence.value.total_cmp(&b.divergence.value));
+    let texts = nearest.len();
+    nearest.truncate(most);
+    Ok(Nearest {
+        text: text.to_owned(),
+        nearest,
+        texts,
+        plan: *plan,
+        forwarded,
+        model_sha256: model.identity().to_owned(),
+    })
+}
+
+fn check_plan(plan: &ContinuationPlan) -> Result<(), RunError> {
+    match plan.samples {
+        2.. => Ok(()),
+        _ => Err(RunError::Usage(
+            "one continuation of a text has no standard error; at least 2 are needed".into(),
+        )),
+    }
+}
+
 /// The tokens of texts that can be gone on with.
 fn readable(
     model: &LanguageModel,
@@ -262,9 +348,6 @@ pub struct LikenessMeasure {
     pub forwarded: usize,
 }
 
-/// Draws of the bootstrap.
-const DRAWS: usize = 2000;
-
 /// Holds distances against human judgements of likeness: a CSV of two sentences and a score a line, without a header. Liu's
 /// distance, as its authors draw it, stands beside the symmetric Rényi divergences of the plan.
 ///
@@ -296,7 +379,10 @@ pub fn evaluate_likeness(
         measures.push(LikenessMeasure {
             name: name.to_owned(),
             correlation: spearman(&likeness, &scores),
-            interval: interval(&likeness, &scores, plan.seed),
+            interval: bootstrap_interval(scores.len(), plan.seed, |chosen| {
+                let of = |v: &[f64]| -> Vec<f64> { chosen.iter().map(|&i| v[i]).collect() };
+                spearman(&of(&likeness), &of(&scores))
+            }),
             plan,
             forwarded,
         });
@@ -381,18 +467,4 @@ fn judged(file: &Path, limit: Option<usize>) -> Result<(Vec<Passage>, Vec<f64>),
         });
     }
     Ok((passages, scores))
-}
-
-/// The 95 % interval of Spearman's correlation by the bootstrap over pairs.
-fn interval(x: &[f64], y: &[f64], seed: u64) -> [f64; 2] {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut drawn: Vec<f64> = (0..DRAWS)
-        .map(|_| {
-            let chosen: Vec<usize> = (0..x.len()).map(|_| rng.random_range(0..x.len())).collect();
-            let of = |v: &[f64]| -> Vec<f64> { chosen.iter().map(|&i| v[i]).collect() };
-            spearman(&of(x), &of(y))
-        })
-        .collect();
-    drawn.sort_by(f64::total_cmp);
-    [drawn[DRAWS / 40], drawn[DRAWS - 1 - DRAWS / 40]]
 }

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use lawvere_core::wilson_interval;
 use lawvere_metric::{Hyponymy, hyponymy};
 use lawvere_text::TextSpace;
 use rand::SeedableRng;
@@ -45,7 +46,12 @@ pub struct HyponymReport {
     pub accuracy: f64,
     /// Its 95 % interval (Wilson's).
     pub interval: [f64; 2],
-    /// The share that the rule \"the rarer word is the hyponym\" tells.
+    /// The same rule on log-probabilities of whole texts in the place of their means a token, which favour words of several
+    /// tokens.
+    pub by_total: f64,
+    /// Its interval.
+    pub by_total_interval: [f64; 2],
+    /// The share that the rule "the rarer word is the hyponym" tells.
     pub by_frequency: f64,
     /// Pairs left out, because a word does not occur often enough before and after other text.
     pub left_out: usize,
@@ -72,6 +78,8 @@ pub struct JudgedPair {
     pub counts: [u64; 2],
     /// The comparison, the hypernym first: right where the second is told to be the hyponym.
     pub found: Hyponymy,
+    /// The comparison by totals.
+    pub totals: Hyponymy,
 }
 
 /// Asks a model which word of a pair is the hyponym: pairs are lines of a file, hyponym and hypernym with a tab between them;
@@ -156,14 +164,17 @@ pub fn evaluate_hyponyms(
     on_event(Event::Part(format!("scoring: {} texts", texts.len())));
     let questions: Vec<(&[u32], &[u32])> = texts.iter().map(|t| t.split_at(1)).collect();
     let scored = model.score(&questions)?;
-    let mean = |k: usize| scored.scores[k].total / (texts[k].len() - 1) as f64;
+    let total = |k: usize| scored.scores[k].total;
+    let mean = |k: usize| total(k) / (texts[k].len() - 1) as f64;
     let mut next = 0;
     let mut judged = Vec::with_capacity(taken.len());
     let mut rarer = 0;
     for (hyponym, hypernym, u, v, contexts) in taken {
-        let means: Vec<[f64; 2]> = (0..contexts.len())
-            .map(|k| [mean(next + 2 * k), mean(next + 2 * k + 1)])
-            .collect();
+        let of = |value: &dyn Fn(usize) -> f64| -> Vec<[f64; 2]> {
+            let places = (0..contexts.len()).map(|k| next + 2 * k);
+            places.map(|k| [value(k), value(k + 1)]).collect()
+        };
+        let (means, totals) = (of(&mean), of(&total));
         next += 2 * contexts.len();
         let counts = [space.count(&v), space.count(&u)];
         rarer += usize::from(counts[0] < counts[1]);
@@ -172,14 +183,21 @@ pub fn evaluate_hyponyms(
             hypernym,
             counts,
             found: hyponymy(&means)?,
+            totals: hyponymy(&totals)?,
         });
     }
     let n = judged.len();
-    let right = judged.iter().filter(|j| j.found.second_is_hyponym).count();
+    let right = |of: fn(&JudgedPair) -> &Hyponymy| {
+        let judged = judged.iter().filter(|j| of(j).second_is_hyponym);
+        judged.count()
+    };
+    let (by_means, by_total) = (right(|j| &j.found), right(|j| &j.totals));
     Ok(HyponymReport {
         pairs: n,
-        accuracy: right as f64 / n as f64,
-        interval: wilson(right, n),
+        accuracy: by_means as f64 / n as f64,
+        interval: wilson_interval(by_means, n),
+        by_total: by_total as f64 / n as f64,
+        by_total_interval: wilson_interval(by_total, n),
         by_frequency: rarer as f64 / n as f64,
         left_out,
         judged,
@@ -209,30 +227,4 @@ fn places(
         Some((before, document.get(after..end)?.to_vec()))
     });
     around.take(plan.contexts).collect()
-}
-
-/// Wilson's 95 % interval of a share.
-fn wilson(right: usize, n: usize) -> [f64; 2] {
-    const Z: f64 = 1.959_963_984_540_054;
-    let (n, p) = (n as f64, right as f64 / n as f64);
-    let middle = p + Z * Z / (2.0 * n);
-    let width = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + Z * Z / n;
-    [(middle - width) / scale, (middle + width) / scale]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wilson;
-
-    #[test]
-    fn intervals_of_shares_are_wilsons() {
-        // By the formula, worked out elsewhere: 8 of 10.
-        let [low, high] = wilson(8, 10);
-        assert!(
-            (low - 0.490_16).abs() < 1e-5 && (high - 0.943_31).abs() < 1e-4,
-            "{low} {high}"
-        );
-        assert!(wilson(0, 5)[0].abs() < 1e-12 && (wilson(5, 5)[1] - 1.0).abs() < 1e-12);
-    }
 }

@@ -15,7 +15,7 @@ pub use self::ask::*;
 pub use self::between::*;
 pub use self::hyponyms::*;
 pub(crate) use self::page::spaces_page;
-pub use self::sources::{CountSource, space_of_corpus, space_of_model};
+pub use self::sources::{CountSource, TextChoice, space_of_corpus, space_of_model};
 pub use self::space_file::{Order, read_space};
 pub use self::vector::read_extended;
 pub use lawvere_metric::*;
@@ -36,6 +36,8 @@ pub struct TextSet {
     pub forest: Option<(PrefixForest, Vec<usize>)>,
     /// What it rests on.
     pub source: Origin,
+    /// Tokens that were taken through a model for it.
+    pub forwarded: Option<usize>,
 }
 
 impl TextSet {
@@ -68,6 +70,7 @@ impl TextSet {
             space,
             forest,
             source,
+            forwarded: None,
         })
     }
 
@@ -92,7 +95,13 @@ impl TextSet {
     /// There is none.
     pub fn find(&self, text: &str) -> Result<usize, RunError> {
         let spaced = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let named = self.names.iter().position(|n| *n == spaced || n == text);
+        let exact = self.names.iter().position(|n| *n == spaced || n == text);
+        // The texts of a corpus may have blanks around them; one that is meant without is found if there is no other.
+        let loose = || {
+            let mut near = (0..self.names.len()).filter(|&i| self.names[i].trim() == text.trim());
+            near.next().filter(|_| near.next().is_none())
+        };
+        let named = exact.or_else(loose);
         let name = quoted(text);
         let numbered = text.strip_prefix('#').and_then(|n| n.parse().ok());
         named

@@ -1,11 +1,13 @@
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use lawvere_lm::LanguageModel;
 use lawvere_text::{CorpusOptions, TextSpace};
 
 use super::{Order, TextSet};
 use crate::RunError;
 use crate::index::{Query, TokenizerChoice};
-use crate::model::{Passage, open_model, tokens};
+use crate::model::{Passage, Place, check_length, open_model, tokens};
 use crate::origin::Origin;
 use crate::{Event, index};
 
@@ -18,86 +20,169 @@ pub enum CountSource {
     Corpus(CorpusOptions, TokenizerChoice),
 }
 
-/// The space of some texts of a corpus, `Pr(b|a) = count(b) / count(a)`: a line of the file `texts` each, as text or, with
-/// `ids`, as token ids.
+/// Which texts a space of a corpus or of a model is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextChoice {
+    /// The lines of a file, as text or, with `ids`, as token ids.
+    Lines {
+        /// The file.
+        file: PathBuf,
+        /// Whether its lines are token ids.
+        ids: bool,
+    },
+    /// All that these texts hold: what stands within them or, in the order of prefixes, what they begin with.
+    Within(Vec<String>),
+}
+
+impl TextChoice {
+    fn place(&self) -> Place {
+        match self {
+            Self::Lines { file, .. } => Place::File(file.clone()),
+            Self::Within(_) => Place::Argument("--within".into()),
+        }
+    }
+
+    /// Where text `i` was given.
+    fn place_of(&self, i: usize) -> Place {
+        match self {
+            Self::Lines { file, .. } => Place::Line(file.clone(), i + 1),
+            Self::Within(_) => self.place(),
+        }
+    }
+
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Lines { file, .. } => Some(file),
+            Self::Within(_) => None,
+        }
+    }
+}
+
+/// All different texts within `texts`, or with the order of prefixes those that they begin with; shorter ones first.
+fn held(texts: &[Vec<u32>], order: Order) -> Vec<Vec<u32>> {
+    let mut seen: HashSet<&[u32]> = HashSet::new();
+    let mut out = Vec::new();
+    let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+    for length in 1..=longest {
+        for text in texts.iter().filter(|t| t.len() >= length) {
+            let windows = text.windows(length).take(match order {
+                Order::Prefix => 1,
+                _ => usize::MAX,
+            });
+            out.extend(windows.filter(|w| seen.insert(w)).map(<[u32]>::to_vec));
+        }
+    }
+    out
+}
+
+/// The space of some texts of a corpus, `Pr(b|a) = count(b) / count(a)`.
 ///
 /// # Errors
-/// What opening the index, reading the corpus or the file meets; a text that does not occur, or comes twice.
+/// What opening the index, reading the corpus or the file of the texts meets; a text that does not occur, or comes twice.
 pub fn space_of_corpus(
     from: &CountSource,
-    texts: &Path,
-    ids: bool,
+    choice: &TextChoice,
     order: Order,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<TextSet, RunError> {
-    let (space, kind, paths, files) = match from {
+    let (space, mut source) = match from {
         CountSource::Index(folder) => {
-            let files = vec![folder.join("space.json"), texts.to_owned()];
-            (
-                TextSpace::open(folder)?,
-                "index",
-                vec![folder.clone()],
-                files,
-            )
+            let mut source = Origin::files("index", &[&folder.join("space.json")])?;
+            source.paths = vec![folder.clone()];
+            (TextSpace::open(folder)?, source)
         }
         CountSource::Corpus(options, tokenizer) => {
             let space = index::space(options, tokenizer, on_event)?;
-            (
-                space,
-                "corpus",
-                options.paths.clone(),
-                vec![texts.to_owned()],
-            )
+            let mut source = Origin::files("corpus", &[])?;
+            source.paths.clone_from(&options.paths);
+            (space, source)
         }
     };
-    let asked = index::queries_of(&space, texts, ids)?;
-    let wrong = |what: String| RunError::Input {
-        path: texts.to_owned(),
-        what,
-    };
-    let tokens: Vec<Vec<u32>> = asked.iter().map(|q| q.tokens.clone()).collect();
-    let counts = space.count_batch(&tokens);
-    if let Some(line) = counts.iter().position(|&c| c == 0) {
-        let name = asked.get(line).map_or("", |q: &Query| &q.text);
-        return Err(wrong(format!(
-            "line {}: {name:?} does not occur in the corpus; a space of a corpus holds texts that do",
-            line + 1
-        )));
+    if let Some(file) = choice.file() {
+        source.also(file)?;
     }
-    let names = asked.iter().map(|q| q.text.clone()).collect();
+    source.corpus_sha256 = Some(space.info().corpus_identity.clone());
+    source.tokenizer_sha256 = Some(space.info().tokenizer_identity.clone());
+    let asked = match choice {
+        TextChoice::Lines { file, ids } => index::queries_of(&space, file, *ids)?,
+        TextChoice::Within(texts) => {
+            let whole = index::queries(&space, texts, false)?;
+            check_present(&space, &whole, choice)?;
+            let whole: Vec<Vec<u32>> = whole.into_iter().map(|q| q.tokens).collect();
+            let query = |tokens: Vec<u32>| {
+                let text = space.tokenizer().decode(&tokens)?;
+                Ok(Query { text, tokens })
+            };
+            let held = held(&whole, order).into_iter().map(query);
+            held.collect::<Result<_, RunError>>()?
+        }
+    };
+    let counts = check_present(&space, &asked, choice)?;
+    let (names, tokens): (Vec<String>, Vec<Vec<u32>>) =
+        asked.into_iter().map(|q| (q.text, q.tokens)).unzip();
+    let wrong = |what: String| choice.place().error(what);
     let covers = order.covers(&tokens).ok_or_else(|| {
         wrong("its texts are too many to be held against one another; take --order prefix".into())
     })?;
     let step = |i: usize, j: usize| (i, j, (counts[i] as f64 / counts[j] as f64).ln());
     let steps: Vec<_> = pairs(&covers).map(|(i, j)| step(i, j)).collect();
-    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    let mut source = Origin::files(kind, &files)?;
-    source.paths = paths;
-    source.paths.push(texts.to_owned());
-    source.corpus_sha256 = Some(space.info().corpus_identity.clone());
-    source.tokenizer_sha256 = Some(space.info().tokenizer_identity.clone());
     TextSet::new(names, &tokens, order, &steps, source).map_err(|e| wrong(e.to_string()))
 }
 
-/// The space of texts, a line of the file `texts` each, in the order of prefixes with a model's probabilities of going
-/// on. Each distinct prefix is read once.
+/// The counts of texts, all of which occur.
+fn check_present(
+    space: &TextSpace,
+    asked: &[Query],
+    choice: &TextChoice,
+) -> Result<Vec<u64>, RunError> {
+    let tokens: Vec<&[u32]> = asked.iter().map(|q| q.tokens.as_slice()).collect();
+    let counts = space.count_batch(&tokens);
+    match counts.iter().zip(asked).position(|(&c, _)| c == 0) {
+        None => Ok(counts),
+        Some(i) => Err(choice.place_of(i).error(format!(
+            "{:?} does not occur in the corpus; a space of a corpus holds texts that do",
+            asked[i].text
+        ))),
+    }
+}
+
+/// The space of texts in the order of prefixes with a model's probabilities of going on. Each distinct prefix is read
+/// once.
 ///
 /// # Errors
-/// What opening the model or reading the file meets; texts that come twice, or are longer than the model reads.
+/// What opening the model or reading the file of the texts meets; texts that come twice, or are longer than the model
+/// reads.
 pub fn space_of_model(
     model: &Path,
-    texts: &Path,
+    choice: &TextChoice,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<TextSet, RunError> {
-    let passages = Passage::lines(texts)?;
+    let passages = match choice {
+        TextChoice::Lines { file, .. } => Passage::lines(file)?,
+        TextChoice::Within(texts) => {
+            let passage = |text: &String| Passage::argument("--within", text.as_str());
+            texts.iter().map(passage).collect()
+        }
+    };
     let model = open_model(model, on_event)?;
-    let found = tokens(&model, &passages.iter().collect::<Vec<_>>())?;
+    let mut found = tokens(&model, &passages.iter().collect::<Vec<_>>())?;
     for (text, passage) in found.iter().zip(&passages) {
-        crate::model::check_length(&model, text.len().saturating_sub(1), &passage.place)?;
+        check_length(&model, text.len().saturating_sub(1), &passage.place)?;
     }
-    let names = passages
-        .iter()
-        .map(|p| p.text().unwrap_or_default().to_owned());
+    let names = match choice {
+        TextChoice::Lines { .. } => {
+            let name = |p: &Passage| p.text().unwrap_or_default().to_owned();
+            passages.iter().map(name).collect()
+        }
+        TextChoice::Within(_) => {
+            found = held(&found, Order::Prefix);
+            let name = |text: &Vec<u32>| match model.tokenizer() {
+                Some(tokenizer) => Ok(tokenizer.decode(text)?),
+                None => Err(no_tokenizer(&model)),
+            };
+            found.iter().map(name).collect::<Result<_, RunError>>()?
+        }
+    };
     let covers = Order::Prefix.covers(&found).unwrap_or_default();
     let edges: Vec<(usize, usize)> = pairs(&covers).collect();
     let questions: Vec<(&[u32], &[u32])> = edges
@@ -105,24 +190,51 @@ pub fn space_of_model(
         .map(|&(i, j)| (&found[i][..], &found[j][found[i].len()..]))
         .collect();
     on_event(Event::Part(format!("scoring: {} steps", questions.len())));
-    let scores = model.score(&questions)?.scores;
+    let scored = model.score(&questions)?;
     let steps: Vec<(usize, usize, f64)> = edges
         .iter()
-        .zip(scores)
+        .zip(scored.scores)
         .map(|(&(i, j), score)| (i, j, (-score.total).max(0.0)))
         .collect();
-    let mut source = Origin::files("model", &[texts])?;
-    source.paths.insert(0, model.path().to_owned());
+    let mut source = Origin::files("model", &[])?;
+    source.paths.push(model.path().to_owned());
+    if let Some(file) = choice.file() {
+        source.also(file)?;
+    }
     source.model_sha256 = Some(model.identity().to_owned());
-    TextSet::new(names.collect(), &found, Order::Prefix, &steps, source).map_err(|e| {
-        RunError::Input {
-            path: texts.to_owned(),
-            what: e.to_string(),
-        }
-    })
+    let set = TextSet::new(names, &found, Order::Prefix, &steps, source);
+    let mut set = set.map_err(|e| choice.place().error(e))?;
+    set.forwarded = Some(scored.forwarded);
+    Ok(set)
+}
+
+fn no_tokenizer(model: &LanguageModel) -> RunError {
+    RunError::NoTokenizer {
+        path: model.path().to_owned(),
+    }
 }
 
 fn pairs(covers: &[Vec<usize>]) -> impl Iterator<Item = (usize, usize)> + '_ {
     let all = covers.iter().enumerate();
     all.flat_map(|(j, below)| below.iter().map(move |&i| (i, j)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_texts_hold_comes_once_and_shorter_first() {
+        let texts = [vec![1, 2, 1], vec![2, 1, 2]];
+        let within: Vec<Vec<u32>> = held(&texts, Order::Subtext);
+        let wanted: [&[u32]; 6] = [&[1], &[2], &[1, 2], &[2, 1], &[1, 2, 1], &[2, 1, 2]];
+        assert_eq!(within, wanted);
+        let begun = held(&texts, Order::Prefix);
+        let wanted: [&[u32]; 6] = [&[1], &[2], &[1, 2], &[2, 1], &[1, 2, 1], &[2, 1, 2]];
+        assert_eq!(begun, wanted);
+        assert_eq!(
+            held(&[vec![1, 2, 3]], Order::Prefix),
+            [vec![1], vec![1, 2], vec![1, 2, 3]]
+        );
+    }
 }

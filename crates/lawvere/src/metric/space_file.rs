@@ -1,6 +1,6 @@
 //! Spaces in files: SPACE.json.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 
 use lawvere_metric::{Space, prefix_covers, subtext_covers};
@@ -8,20 +8,32 @@ use serde::Deserialize;
 
 use super::{TextSet, quoted};
 use crate::RunError;
+use crate::model::read_text;
 use crate::origin::Origin;
 
 /// What a file of a space holds: texts, their order, and the probabilities of covering pairs.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with texts, order and edges"
+)]
 struct SpaceFile {
     texts: Vec<Text>,
     order: Order,
-    edges: Vec<(usize, usize, f64)>,
+    edges: Vec<Edge>,
 }
+
+/// A covering pair, and the probability of the second after the first.
+#[derive(Debug, Deserialize)]
+#[serde(expecting = "an edge [i, j, p]: two numbers of texts and a probability")]
+struct Edge(usize, usize, f64);
 
 /// A text as it is written: split at white space, or token by token.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a text is a string, or a list of tokens (strings or ids)"
+)]
 enum Text {
     Whole(String),
     Tokens(Vec<Token>),
@@ -71,10 +83,7 @@ pub fn read_space(path: &Path) -> Result<TextSet, RunError> {
         path: path.to_owned(),
         what,
     };
-    let text = std::fs::read_to_string(path).map_err(|source| RunError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = read_text(path)?;
     let file: SpaceFile = serde_json::from_str(&text).map_err(|e| {
         wrong(format!(
             "{e}; a space is {{\"texts\": [...], \"order\": \"prefix\"|\"subtext\"|\"given\", \"edges\": [[i, j, p], ...]}}"
@@ -83,23 +92,21 @@ pub fn read_space(path: &Path) -> Result<TextSet, RunError> {
     let texts: Vec<Vec<String>> = file.texts.iter().map(Text::tokens).collect();
     let plain: Vec<String> = texts.iter().map(|t| t.join(" ")).collect();
     let names: Vec<String> = plain.iter().map(|t| quoted(t)).collect();
-    let mut of: HashMap<(usize, usize), f64> = HashMap::with_capacity(file.edges.len());
-    for (place, &(from, to, p)) in file.edges.iter().enumerate() {
-        let missing = [from, to].into_iter().find(|&i| i >= texts.len());
-        if let Some(i) = missing {
+    let mut seen: HashSet<(usize, usize)> = HashSet::with_capacity(file.edges.len());
+    for (place, &Edge(from, to, p)) in file.edges.iter().enumerate() {
+        if let Some(i) = [from, to].into_iter().find(|&i| i >= texts.len()) {
             let n = texts.len();
             return Err(wrong(format!(
                 "edge {place} names text {i}, but there are {n} (from 0 on)"
             )));
         }
+        let (a, b) = (&names[from], &names[to]);
         if !(0.0..=1.0).contains(&p) {
-            let (a, b) = (&names[from], &names[to]);
             return Err(wrong(format!(
                 "edge {place}: Pr({b} | {a}) is {p}; a probability is from 0 to 1"
             )));
         }
-        if of.insert((from, to), p).is_some() {
-            let (a, b) = (&names[from], &names[to]);
+        if !seen.insert((from, to)) {
             return Err(wrong(format!(
                 "edge {place}: the pair {a}, {b} is given twice"
             )));
@@ -109,21 +116,21 @@ pub fn read_space(path: &Path) -> Result<TextSet, RunError> {
     if let Some(covers) = &covers {
         let pairs = covers.iter().enumerate();
         let mut wanted = pairs.flat_map(|(j, below)| below.iter().map(move |&i| (i, j)));
-        if let Some((i, j)) = wanted.find(|pair| !of.contains_key(pair)) {
+        if let Some((i, j)) = wanted.find(|pair| !seen.contains(pair)) {
             let (a, b) = (&names[i], &names[j]);
             return Err(wrong(format!(
                 "no edge [{i}, {j}, p] says Pr({b} | {a}), though {b} covers {a} in the order of the texts"
             )));
         }
-        let covered = |&(i, j, _): &&(usize, usize, f64)| covers[*j].contains(i);
-        if let Some((i, j, _)) = file.edges.iter().find(|edge| !covered(edge)) {
+        let covered = |&&Edge(i, j, _): &&Edge| covers[j].contains(&i);
+        if let Some(Edge(i, j, _)) = file.edges.iter().find(|edge| !covered(edge)) {
             let (a, b) = (&names[*i], &names[*j]);
             return Err(wrong(format!(
                 "edge [{i}, {j}, ...] is of no covering pair: in this order {b} does not cover {a}"
             )));
         }
     }
-    let step = |&(i, j, p): &(usize, usize, f64)| (i, j, -p.ln() + 0.0);
+    let step = |&Edge(i, j, p): &Edge| (i, j, -p.ln() + 0.0);
     let steps: Vec<(usize, usize, f64)> = file.edges.iter().map(step).collect();
     let source = Origin::files("space", &[path])?;
     TextSet::new(plain, &texts, file.order, &steps, source).map_err(|e| wrong(e.to_string()))

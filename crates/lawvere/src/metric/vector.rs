@@ -4,6 +4,7 @@ use lawvere_core::EReal;
 
 use crate::RunError;
 use crate::arrays::read_vector;
+use crate::model::{Place, read_text};
 
 /// A vector of extended reals: a JSON array itself (`[0, 1.5, "inf"]`), the name of a file that holds one, or of a .npy
 /// or .safetensors.
@@ -13,19 +14,15 @@ use crate::arrays::read_vector;
 pub fn read_extended(given: &str) -> Result<Vec<f64>, RunError> {
     let path = Path::new(given);
     let (text, place) = if given.trim_start().starts_with('[') {
-        (given.to_owned(), "the vector".to_owned())
+        (given.to_owned(), Place::Argument("the vector".into()))
     } else if path.extension().is_some_and(|e| e == "json") {
-        let text = std::fs::read_to_string(path).map_err(|source| RunError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        (text, given.to_owned())
+        (read_text(path)?, Place::File(path.to_owned()))
     } else {
         return Ok(read_vector(path)?.0);
     };
     let values: Vec<EReal> = serde_json::from_str(&text).map_err(|e| {
-        RunError::Usage(format!(
-            "{place}: {e}; a vector is an array of numbers, \"inf\" and \"-inf\""
+        place.error(format!(
+            "{e}; a vector is an array of numbers, \"inf\" and \"-inf\""
         ))
     })?;
     Ok(values.into_iter().map(EReal::get).collect())

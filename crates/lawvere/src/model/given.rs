@@ -163,7 +163,7 @@ fn filled_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     lines.filter(|(_, line)| !line.trim().is_empty())
 }
 
-fn read_text(path: &Path) -> Result<String, RunError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, RunError> {
     let bytes = std::fs::read(path).map_err(|source| RunError::Io {
         path: path.to_owned(),
         source,

@@ -16,7 +16,7 @@ use lawvere_lm::LanguageModel;
 pub use bench::{BenchOptions, BenchReport, BenchResult, BenchShape, BenchTimes, bench};
 pub use generate::{Continuation, Continuations, GenerateOptions, Stop, generate};
 pub use given::{Content, Passage, Place, Question};
-pub(crate) use given::{check_length, tokens};
+pub(crate) use given::{check_length, read_text, tokens};
 pub use info::{ModelInfo, NamedToken, TokenizerInfo};
 pub use score::{Answer, Answers, DocumentReading, read_document, score};
 pub use states::{STATES_SCHEMA, StatesOptions, StatesSummary, check_states_file, write_states};

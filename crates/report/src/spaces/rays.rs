@@ -16,13 +16,9 @@ pub(super) fn rays(tree: &TextTree) -> Result<Figure, ReportError> {
     let target = &tree.target.1;
     let root = &texts[0];
     let mut ends = vec![0.0; texts.len()];
-    let (mut x, mut base, mut y, mut tint, mut hover): (
-        Vec<f64>,
-        Vec<f64>,
-        Vec<usize>,
-        Vec<usize>,
-        Vec<Value>,
-    ) = Default::default();
+    let (mut x, mut base) = (Vec::new(), Vec::new());
+    let (mut y, mut tint) = (Vec::new(), Vec::new());
+    let mut hover: Vec<Value> = Vec::new();
     for (k, part) in tree.parts.iter().enumerate() {
         for &i in part.texts.iter().filter(|&&i| i < texts.len()) {
             x.push(part.weight);
