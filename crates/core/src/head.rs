@@ -10,18 +10,33 @@ use crate::matrix::{RowMatrix, ShapeError};
 use crate::packed::{PackedMatrix, PackedRows};
 use crate::vector::{exp_shifted, maximum, sum_of_squares, vectorised};
 
-/// The root-mean-square norm that a decoder applies before its head: `x / sqrt(mean x^2 + eps) * weight`.
+/// The norm that a decoder applies before its head: by the root mean square, `x / sqrt(mean x^2 + eps) * weight`, or centred
+/// first (layer norm), `(x - mean x) / sqrt(var x + eps) * weight + bias`.
 ///
 /// With it a layer other than the last can be read out through the head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadoutNorm {
     /// One factor a dimension.
     pub weight: Vec<f32>,
+    /// Added at the end, where the norm has one.
+    pub bias: Option<Vec<f32>>,
+    /// Whether the mean is taken off first.
+    pub centred: bool,
     /// Added to the mean square.
     pub eps: f32,
 }
 
 impl ReadoutNorm {
+    /// A norm by the root mean square.
+    pub fn root_mean_square(weight: Vec<f32>, eps: f32) -> Self {
+        Self {
+            weight,
+            bias: None,
+            centred: false,
+            eps,
+        }
+    }
+
     /// Normalises every row in place.
     ///
     /// # Errors
@@ -39,10 +54,11 @@ impl ReadoutNorm {
             .data_mut()
             .par_chunks_mut(width.max(1))
             .for_each(|row| {
-                let scale = self.scale(row);
+                let (mean, scale) = self.place(row);
                 row.iter_mut()
                     .zip(&self.weight)
-                    .for_each(|(x, w)| *x *= scale * w);
+                    .for_each(|(x, w)| *x = (*x - mean) * (scale * w));
+                self.add_bias(row);
             });
         Ok(())
     }
@@ -52,18 +68,33 @@ impl ReadoutNorm {
         vectorised(
             #[inline(always)]
             || {
-                let scale = self.scale(row);
+                let (mean, scale) = self.place(row);
                 for ((out, x), w) in out.iter_mut().zip(row).zip(&self.weight) {
-                    *out = x * (scale * w);
+                    *out = (x - mean) * (scale * w);
                 }
+                self.add_bias(out);
             },
         );
     }
 
     #[inline(always)]
-    fn scale(&self, row: &[f32]) -> f32 {
-        let square = sum_of_squares(row) / row.len() as f64;
-        1.0 / (square as f32 + self.eps).sqrt()
+    fn add_bias(&self, row: &mut [f32]) {
+        for (x, b) in row.iter_mut().zip(self.bias.iter().flatten()) {
+            *x += b;
+        }
+    }
+
+    /// What is taken off a row (0 if nothing is) and what the rest is multiplied with.
+    #[inline(always)]
+    fn place(&self, row: &[f32]) -> (f32, f32) {
+        let n = row.len() as f64;
+        let square = sum_of_squares(row) / n;
+        if !self.centred {
+            return (0.0, 1.0 / (square as f32 + self.eps).sqrt());
+        }
+        let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+        let variance = (square - mean * mean).max(0.0);
+        (mean as f32, 1.0 / (variance as f32 + self.eps).sqrt())
     }
 }
 

@@ -345,10 +345,7 @@ fn the_norm_of_a_readout_is_the_observations_own() {
     let mut observation = fixture();
     let head = observation.head.as_mut().unwrap();
     let d = head.weight.ncols();
-    head.norm = Some(ReadoutNorm {
-        weight: vec![1.0; d],
-        eps: 0.0,
-    });
+    head.norm = Some(ReadoutNorm::root_mean_square(vec![1.0; d], 0.0));
     let found = run(&observation, None);
     // Rows of mean square 1.
     let readout = &found.layers[1];

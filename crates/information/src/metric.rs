@@ -56,7 +56,7 @@ struct Local {
     law: Vec<f64>,
     /// `d capped logit / d logit` at every token; none without a soft-cap.
     slope: Option<Vec<f64>>,
-    /// `1 / sigma` of the norm and the state as it is, for a state read out through the norm.
+    /// `1 / sigma` of the norm and the state, centred where the norm centres it, for a state read out through the norm.
     norm: Option<(f64, Vec<f64>)>,
 }
 
@@ -77,7 +77,11 @@ impl Local {
             logits.iter().map(|l| 1.0 - (l / c).powi(2)).collect()
         });
         let norm = norm.map(|norm| {
-            let x: Vec<f64> = state.iter().map(|&x| f64::from(x)).collect();
+            let mut x: Vec<f64> = state.iter().map(|&x| f64::from(x)).collect();
+            if norm.centred {
+                let mean = sum(x.iter().copied()) / x.len() as f64;
+                x.iter_mut().for_each(|x| *x -= mean);
+            }
             let square = sum(x.iter().map(|x| x * x)) / x.len() as f64;
             (1.0 / (square + f64::from(norm.eps)).sqrt(), x)
         });
@@ -137,7 +141,7 @@ impl Local {
                 let first = scaled.len();
                 scaled.extend(row(w).zip(&mean).map(|(u, m)| root * (u - m)));
                 if let (Some((inverse, x)), Some(norm)) = (&self.norm, norm) {
-                    pull_back(&mut scaled[first..], *inverse, x, &norm.weight);
+                    pull_back(&mut scaled[first..], *inverse, x, norm);
                 }
             }
             if is_small {
@@ -157,12 +161,20 @@ impl Local {
     }
 }
 
-/// `r J` for a row r and the derivative `J = diag(w) / sigma (I - x x^T / (d sigma^2))` of the norm at x.
-fn pull_back(row: &mut [f64], inverse: f64, x: &[f64], weight: &[f32]) {
-    let scaled = row.iter_mut().zip(weight);
+/// `r J` for a row r and the derivative `J = diag(w) / sigma (I - x x^T / (d sigma^2))` of the norm at x, with `- 1 1^T / d` in it
+/// where the norm centres, whose x is centred already.
+fn pull_back(row: &mut [f64], inverse: f64, x: &[f64], norm: &ReadoutNorm) {
+    let scaled = row.iter_mut().zip(&norm.weight);
     scaled.for_each(|(r, &w)| *r *= f64::from(w) * inverse);
-    let along = sum(row.iter().zip(x).map(|(r, x)| r * x)) * inverse * inverse / x.len() as f64;
-    row.iter_mut().zip(x).for_each(|(r, x)| *r -= along * x);
+    let n = x.len() as f64;
+    let along = sum(row.iter().zip(x).map(|(r, x)| r * x)) * inverse * inverse / n;
+    let mean = match norm.centred {
+        true => sum(row.iter().copied()) / n,
+        false => 0.0,
+    };
+    row.iter_mut()
+        .zip(x)
+        .for_each(|(r, x)| *r -= along * x + mean);
 }
 
 /// Logits in f64, as the head makes them.

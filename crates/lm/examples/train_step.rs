@@ -118,6 +118,7 @@ fn decoder(optimizer: Optimizer) -> Result<Trainer, Box<dyn std::error::Error>> 
         context_length: 64,
         tied_head: false,
         bos: None,
+        style: lawvere_lm::DecoderStyle::default(),
     });
     let task = Task::Text {
         stream: (0..100_000u32)

@@ -11,9 +11,35 @@ pub(crate) struct HeadLayout {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
+    /// What scores are multiplied with.
+    pub scale: f64,
+    /// `c` in `c tanh(score / c)`.
+    pub soft_cap: Option<f64>,
 }
 
 impl HeadLayout {
+    /// Scores divided by the root of the head's dimension.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize) -> Self {
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f64).sqrt(),
+            soft_cap: None,
+        }
+    }
+
+    /// Scores as the softmax sees them.
+    #[inline(always)]
+    pub fn cap<T: Real>(&self, scores: &mut [T]) {
+        if let Some(cap) = self.soft_cap {
+            let (cap, inverse) = (T::of(cap), T::of(1.0 / cap));
+            scores
+                .iter_mut()
+                .for_each(|x| *x = cap * (*x * inverse).tanh());
+        }
+    }
+
     /// The length of a row `[q_1 .. q_heads | k_1 .. k_kv | v_1 .. v_kv]`.
     pub fn row(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim
@@ -53,6 +79,27 @@ impl<T> Past<'_, T> {
     };
 }
 
+/// How far tokens see.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    /// How many tokens one sees of those before it, itself counted.
+    pub window: u32,
+    /// The place of every token of `qkv` in its text; what comes before them are the places from 0 on. Not looked at without
+    /// a window.
+    pub positions: &'a [u32],
+}
+
+impl Sight<'_> {
+    pub const FULL: Self = Self {
+        window: u32::MAX,
+        positions: &[],
+    };
+
+    fn is_full(&self) -> bool {
+        self.window == u32::MAX
+    }
+}
+
 /// The `ends` of sequences of these lengths, one after the other.
 pub(crate) fn ends_of_windows(windows: &[usize]) -> Vec<u32> {
     let mut end = 0;
@@ -71,6 +118,8 @@ pub(crate) fn ends_of_windows(windows: &[usize]) -> Vec<u32> {
 /// of them; `out` gets heads x head_dim values a token, and `log_totals`, if there, one value a token
 /// and head: the logarithm of the softmax's denominator, which [`attend_gradient`] asks for.
 ///
+/// With a window in `sight`, it sees only those of them that are near.
+///
 /// The softmax is accumulated over tiles of keys with a running maximum; tiles of which nothing is
 /// seen are left out.
 /// *Source:* Milakov, Gimelshein, *Online normalizer calculation for softmax* (2018); Dao et al.,
@@ -81,6 +130,7 @@ pub(crate) fn attend<T: Real>(
     ends: &[u32],
     past: Past<'_, T>,
     layout: HeadLayout,
+    sight: Sight<'_>,
     out: &mut [T],
     log_totals: Option<&mut [T]>,
 ) {
@@ -110,6 +160,7 @@ pub(crate) fn attend<T: Real>(
         ends,
         past,
         layout,
+        sight,
     };
     tasks.into_par_iter().with_max_len(1).for_each_init(
         Scratch::default,
@@ -181,6 +232,7 @@ struct Attention<'a, T> {
     ends: &'a [u32],
     past: Past<'a, T>,
     layout: HeadLayout,
+    sight: Sight<'a>,
 }
 
 /// Keys that a tile of queries is held against.
@@ -195,6 +247,8 @@ struct KeyTile<'a, T> {
     ends: &'a [u32],
     /// Whether some query is past the end of some key's tree.
     masked: bool,
+    /// With a window, the places of the keys.
+    places: Vec<u32>,
 }
 
 impl<T: Real> KeyTile<'_, T> {
@@ -217,8 +271,20 @@ impl<'a, T: Real> Attention<'a, T> {
             heads,
             kv_heads,
             head_dim,
+            ..
         } = self.layout;
         let last = first + rows;
+        let full = self.sight.is_full();
+        // The place from which on some query sees a key.
+        let nearest = match full {
+            true => 0,
+            false => {
+                let places = self.sight.positions[first..last].iter();
+                let least = places.min().copied().unwrap_or(0);
+                (least + 1).saturating_sub(self.sight.window)
+            }
+        };
+        let in_sight = |tile: &KeyTile<'a, T>| full || tile.places.iter().any(|&p| p >= nearest);
         let seen = |ends: &[u32]| ends.iter().any(|&end| end as usize > first);
         let masked = |ends: &[u32]| ends.iter().any(|&end| (end as usize) < last);
         let past_row = self.layout.past_row();
@@ -232,6 +298,10 @@ impl<'a, T: Real> Attention<'a, T> {
             first: None,
             ends,
             masked: masked(ends),
+            places: match full {
+                true => Vec::new(),
+                false => (0..ends.len()).map(|k| (i * KEY_ROWS + k) as u32).collect(),
+            },
         });
         let row = self.layout.row();
         let own = self.ends[root..last].chunks(KEY_ROWS).enumerate();
@@ -244,8 +314,15 @@ impl<'a, T: Real> Attention<'a, T> {
             first: Some(root + i * KEY_ROWS),
             ends,
             masked: masked(ends),
+            places: match full {
+                true => Vec::new(),
+                false => {
+                    let from = root + i * KEY_ROWS;
+                    self.sight.positions[from..from + ends.len()].to_vec()
+                }
+            },
         });
-        past.chain(own).collect()
+        past.chain(own).filter(in_sight).collect()
     }
 
     /// The heads that share one head of keys and values, for a tile of queries.
@@ -262,11 +339,12 @@ impl<'a, T: Real> Attention<'a, T> {
             heads,
             kv_heads,
             head_dim,
+            ..
         } = self.layout;
         let (group, out_row) = (heads / kv_heads, heads * head_dim);
         let queries = target.len() / out_row;
         let rows = group * queries;
-        let scale = T::of(1.0 / (head_dim as f64).sqrt());
+        let scale = T::of(self.layout.scale);
         let hidden = T::of(f64::NEG_INFINITY);
         tile.queries.clear();
         for head in kv_head * group..(kv_head + 1) * group {
@@ -309,6 +387,14 @@ impl<'a, T: Real> Attention<'a, T> {
                             .map_or(keys, |key| (query + 1).saturating_sub(key).min(keys));
                         let (seen, after) = weights.split_at_mut(before);
                         after.fill(T::default());
+                        self.layout.cap(seen);
+                        if !key_tile.places.is_empty() {
+                            let place = self.sight.positions[query];
+                            for (x, &key) in seen.iter_mut().zip(&key_tile.places) {
+                                let near = place.saturating_sub(key) < self.sight.window;
+                                *x = if near { *x } else { hidden };
+                            }
+                        }
                         if key_tile.masked {
                             for (x, &end) in seen.iter_mut().zip(key_tile.ends) {
                                 *x = if end > query as u32 { *x } else { hidden };
@@ -437,6 +523,7 @@ fn tile_gradient<T: Real>(
         heads,
         kv_heads,
         head_dim,
+        ..
     } = layout;
     let Tile {
         head,
@@ -448,7 +535,7 @@ fn tile_gradient<T: Real>(
     let (row, out_row) = (layout.row(), heads * head_dim);
     let kv_head = head / (heads / kv_heads);
     let (key_column, value_column) = (heads + kv_head, heads + kv_heads + kv_head);
-    let scale = T::of(1.0 / (head_dim as f64).sqrt());
+    let scale = T::of(layout.scale);
     let one = T::of(1.0);
     let queries = part(window.qkv, layout, head, first, rows);
     let tile_keys = part(window.qkv, layout, key_column, key, keys);
@@ -511,11 +598,12 @@ mod tests {
     use super::*;
 
     /// The definition, in f64, one query at a time.
-    fn reference(qkv: &[f32], windows: &[usize], layout: HeadLayout) -> Vec<f64> {
+    fn reference(qkv: &[f32], windows: &[usize], layout: HeadLayout, sees: usize) -> Vec<f64> {
         let HeadLayout {
             heads,
             kv_heads,
             head_dim,
+            ..
         } = layout;
         let row = layout.row();
         let mut out = Vec::new();
@@ -531,9 +619,14 @@ mod tests {
                         (0..head_dim)
                             .map(|c| at(i, head, c) * at(j, heads + kv, c))
                             .sum::<f64>()
-                            / (head_dim as f64).sqrt()
+                            * layout.scale
                     };
-                    let weights: Vec<f64> = (0..=i).map(|j| score(j).exp()).collect();
+                    let capped = |x: f64| layout.soft_cap.map_or(x, |c| c * (x / c).tanh());
+                    let weight = |j: usize| match i - j < sees {
+                        true => capped(score(j)).exp(),
+                        false => 0.0,
+                    };
+                    let weights: Vec<f64> = (0..=i).map(weight).collect();
                     let total: f64 = weights.iter().sum();
                     out.extend((0..head_dim).map(|c| {
                         let terms = weights.iter().enumerate();
@@ -550,25 +643,42 @@ mod tests {
 
     #[test]
     fn tiles_give_what_the_definition_gives() {
-        let layout = HeadLayout {
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 8,
-        };
         let windows = [1, 3, 64, 65, 200, 300];
         let tokens: usize = windows.iter().sum();
+        let positions: Vec<u32> = windows.iter().flat_map(|&n| 0..n as u32).collect();
+        let ends = ends_of_windows(&windows);
+        let plain = HeadLayout::new(4, 2, 8);
+        let capped = HeadLayout {
+            scale: 0.5,
+            soft_cap: Some(1.5),
+            ..plain
+        };
         let mut state = 7u32;
-        let qkv: Vec<f32> = (0..tokens * layout.row())
+        let qkv: Vec<f32> = (0..tokens * plain.row())
             .map(|_| {
                 state = state.wrapping_mul(1664525).wrapping_add(1013904223);
                 (state >> 8) as f32 / (1 << 22) as f32 - 2.0
             })
             .collect();
-        let mut out = vec![f32::NAN; tokens * layout.heads * layout.head_dim];
-        let ends = ends_of_windows(&windows);
-        attend(&qkv, &ends, Past::NONE, layout, &mut out, None);
-        for (a, b) in out.iter().zip(reference(&qkv, &windows, layout)) {
-            assert!((f64::from(*a) - b).abs() < 2e-5, "{a} {b}");
+        for (layout, sees) in [
+            (plain, usize::MAX),
+            (capped, usize::MAX),
+            (plain, 1),
+            (capped, 100),
+            (plain, 130),
+        ] {
+            let sight = match sees {
+                usize::MAX => Sight::FULL,
+                sees => Sight {
+                    window: sees as u32,
+                    positions: &positions,
+                },
+            };
+            let mut out = vec![f32::NAN; tokens * layout.heads * layout.head_dim];
+            attend(&qkv, &ends, Past::NONE, layout, sight, &mut out, None);
+            for (a, b) in out.iter().zip(reference(&qkv, &windows, layout, sees)) {
+                assert!((f64::from(*a) - b).abs() < 2e-5, "{a} {b}");
+            }
         }
     }
 }

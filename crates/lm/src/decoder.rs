@@ -1,12 +1,13 @@
 //! The forward pass: all layers' states of the positions asked for, in one go.
 
 use lawvere_core::vector::{Real, vectorised};
-use lawvere_core::{Buffer, PackedMatrix, PackedRows, RowMatrix};
+use lawvere_core::{Buffer, PackedMatrix, PackedRows, ReadoutNorm, RowMatrix};
 use rayon::prelude::*;
 
-use crate::attention::HeadLayout;
-use crate::config::DecoderConfig;
-use crate::weights::{Block, Weights};
+use crate::attention::{HeadLayout, Sight};
+use crate::config::{Activation, DecoderConfig, DecoderStyle, NormPlaces};
+use crate::rope::RopeScaling;
+use crate::weights::{Block, Linear, Weights};
 
 #[derive(Debug)]
 pub(crate) struct Decoder {
@@ -14,16 +15,23 @@ pub(crate) struct Decoder {
     pub weights: Weights,
     /// The head laid out for products.
     pub head: PackedMatrix,
-    /// The angle of each half-dimension at position 1.
-    inverse_frequencies: Vec<f32>,
+    /// Angles of layers that see all, and of those with a window where they are others.
+    rotations: [Option<Angles>; 2],
+}
+
+/// The angle of each pair of rotated dimensions at position 1, and what cosines and sines are multiplied with.
+#[derive(Debug)]
+struct Angles {
+    frequencies: Vec<f32>,
+    magnitude: f32,
 }
 
 /// What attention has in mind: which earlier tokens each token sees.
 pub(crate) trait Memory {
     /// Writes to `out` (heads x head_dim values a token) what the tokens attend to, and keeps of their
     /// keys and values what later tokens will ask for. `qkv` has a row a token, rotated already (see
-    /// [`HeadLayout`]).
-    fn attend(&mut self, layer: usize, qkv: &[f32], out: &mut [f32]);
+    /// [`HeadLayout`]), `sight` how far each of them sees.
+    fn attend(&mut self, layer: usize, sight: Sight<'_>, qkv: &[f32], out: &mut [f32]);
 }
 
 /// Tokens to take through the decoder together.
@@ -43,8 +51,10 @@ pub(crate) struct Workspace {
     qkv: Buffer,
     attended: Buffer,
     gate_up: Buffer,
+    /// What a sub-layer adds, where it is normalised first.
+    branch: Buffer,
     /// For each token the cosines, then the sines, of its angles.
-    rotations: Buffer,
+    rotations: [Buffer; 2],
 }
 
 impl Workspace {
@@ -52,24 +62,38 @@ impl Workspace {
         self.x.fit(count * config.hidden_size);
         self.qkv.fit(count * layout.row());
         self.attended.fit(count * config.heads * config.head_dim);
-        self.gate_up.fit(count * 2 * config.feed_forward_size);
-        self.rotations.fit(count * config.head_dim);
+        let up = if config.style.plain_feed_forward {
+            1
+        } else {
+            2
+        };
+        self.gate_up.fit(count * up * config.feed_forward_size);
+        if config.style.norms != NormPlaces::Before {
+            self.branch.fit(count * config.hidden_size);
+        }
     }
 }
 
 impl Decoder {
     pub fn new(config: DecoderConfig, weights: Weights) -> Self {
-        let d = config.head_dim;
-        let inverse_frequencies = (0..d / 2)
-            .map(|i| 1.0 / config.rope_theta.powf((2 * i) as f32 / d as f32))
-            .collect();
+        let rotated = config.rotated();
+        let angles = |scaling: &RopeScaling, theta: f32| {
+            let (frequencies, magnitude) = scaling.angles(theta, rotated);
+            Angles {
+                frequencies,
+                magnitude,
+            }
+        };
+        let full = (rotated > 0).then(|| angles(&config.style.scaling, config.rope_theta));
+        let local = config.style.local_theta;
+        let rotations = [full, local.map(|theta| angles(&RopeScaling::None, theta))];
         let head = weights.head.as_ref().unwrap_or(&weights.embedding);
         let head = PackedMatrix::new(head.view());
         Self {
             config,
             weights,
             head,
-            inverse_frequencies,
+            rotations,
         }
     }
 
@@ -81,10 +105,12 @@ impl Decoder {
     }
 
     pub fn layout(&self) -> HeadLayout {
+        let (config, style) = (&self.config, &self.config.style);
+        let plain = HeadLayout::new(config.heads, config.kv_heads, config.head_dim);
         HeadLayout {
-            heads: self.config.heads,
-            kv_heads: self.config.kv_heads,
-            head_dim: self.config.head_dim,
+            scale: style.attention_scale.map_or(plain.scale, f64::from),
+            soft_cap: style.attention_soft_cap.map(f64::from),
+            ..plain
         }
     }
 
@@ -104,12 +130,39 @@ impl Decoder {
         for (x, &token) in workspace.x.chunks_exact_mut(d).zip(tokens.tokens) {
             x.copy_from_slice(self.weights.embedding.row(token as usize));
         }
-        self.rotations(tokens.positions, &mut workspace.rotations);
+        if let Some(scale) = config.style.embedding_scale {
+            workspace.x.iter_mut().for_each(|x| *x *= scale);
+        }
+        if let Some(places) = &self.weights.positions {
+            for (x, &position) in workspace.x.chunks_exact_mut(d).zip(tokens.positions) {
+                let place = places.row(position as usize).iter();
+                x.iter_mut().zip(place).for_each(|(x, p)| *x += p);
+            }
+        }
+        for (angles, rotations) in self.rotations.iter().zip(&mut workspace.rotations) {
+            if let Some(angles) = angles {
+                angles.turn(tokens.positions, rotations);
+            }
+        }
         let mut done = 0;
         for &layer in wanted {
             for (index, block) in self.weights.blocks.iter().enumerate() {
                 if (done..layer).contains(&index) {
-                    block.forward(layout, workspace, |qkv, out| memory.attend(index, qkv, out));
+                    let window = config.window(index);
+                    let sight = window.map_or(Sight::FULL, |window| Sight {
+                        window: window as u32,
+                        positions: tokens.positions,
+                    });
+                    let slides = config.style.windows.get(index).copied().flatten().is_some();
+                    let pass = Pass {
+                        style: &config.style,
+                        layout,
+                        rotated: config.rotated(),
+                        angles: usize::from(slides && self.rotations[1].is_some()),
+                    };
+                    let attend =
+                        |qkv: &[f32], out: &mut [f32]| memory.attend(index, sight, qkv, out);
+                    block.forward(pass, workspace, attend);
                 }
             }
             done = layer;
@@ -125,23 +178,37 @@ impl Decoder {
             take(layer, kept);
         }
     }
+}
 
-    fn rotations(&self, positions: &[u32], rotations: &mut [f32]) {
-        let half = self.inverse_frequencies.len();
+impl Angles {
+    fn turn(&self, positions: &[u32], rotations: &mut Buffer) {
+        let half = self.frequencies.len();
+        rotations.fit(positions.len() * 2 * half);
         for (row, &position) in rotations.chunks_exact_mut(2 * half).zip(positions) {
             let (cosines, sines) = row.split_at_mut(half);
-            let angles = self.inverse_frequencies.iter().map(|f| position as f32 * f);
+            let angles = self.frequencies.iter().map(|f| position as f32 * f);
             for ((c, s), angle) in cosines.iter_mut().zip(sines).zip(angles) {
-                (*s, *c) = angle.sin_cos();
+                let (sine, cosine) = angle.sin_cos();
+                (*s, *c) = (sine * self.magnitude, cosine * self.magnitude);
             }
         }
     }
 }
 
+/// What a block is told of the model.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    style: &'a DecoderStyle,
+    layout: HeadLayout,
+    rotated: usize,
+    /// Which of the workspace's angles are its.
+    angles: usize,
+}
+
 impl Block {
     fn forward(
         &self,
-        layout: HeadLayout,
+        pass: Pass<'_>,
         workspace: &mut Workspace,
         attend: impl FnOnce(&[f32], &mut [f32]),
     ) {
@@ -151,48 +218,121 @@ impl Block {
             qkv,
             attended,
             gate_up,
+            branch,
             rotations,
         } = workspace;
-        let d = self.qkv.inputs();
+        let (layout, rotations) = (pass.layout, &rotations[pass.angles]);
+        let d = self.qkv.matrix.inputs();
         let count = x.len() / d;
-        rows.fill(count, d, |i, out| {
-            self.attention_norm.normalise(row(x, i, d), out);
-        });
+        fill_normed(rows, x, d, self.attention_norm.as_ref());
         self.qkv.multiply(rows, qkv);
         qkv.par_chunks_mut(layout.row())
             .with_min_len(64)
             .enumerate()
-            .for_each(|(i, tokens)| rotate(tokens, row(rotations, i, layout.head_dim), layout));
+            .for_each(|(i, tokens)| {
+                if let Some(norms) = &self.query_key_norms {
+                    normalise_heads(tokens, norms, layout);
+                }
+                if pass.rotated > 0 {
+                    let rotation = row(rotations, i, pass.rotated);
+                    rotate(tokens, rotation, pass.rotated, layout);
+                }
+            });
         attend(qkv, attended);
-        rows.copy(count, self.attention_output.inputs(), attended);
-        self.attention_output.multiply_add(rows, x);
-        rows.fill(count, d, |i, out| {
-            self.feed_forward_norm.normalise(row(x, i, d), out);
-        });
-        self.gate_up.multiply(rows, gate_up);
-        let width = self.down.inputs();
-        rows.fill(count, width, |i, out| {
-            let (gate, up) = row(gate_up, i, 2 * width).split_at(width);
-            gated(gate, up, out);
-        });
-        self.down.multiply_add(rows, x);
+        if pass.style.parallel {
+            // Both read the state as it was.
+            fill_normed(rows, x, d, self.feed_forward_norm.as_ref());
+            self.up.multiply(rows, gate_up);
+        }
+        rows.copy(count, self.attention_output.matrix.inputs(), attended);
+        let after = self.after_attention.as_ref();
+        add(&self.attention_output, after, rows, x, branch);
+        if !pass.style.parallel {
+            fill_normed(rows, x, d, self.feed_forward_norm.as_ref());
+            self.up.multiply(rows, gate_up);
+        }
+        let width = self.down.matrix.inputs();
+        let activation = pass.style.activation;
+        if pass.style.plain_feed_forward {
+            rows.fill(count, width, |i, out| {
+                activated(activation, row(gate_up, i, width), out);
+            });
+        } else {
+            rows.fill(count, width, |i, out| {
+                let (gate, up) = row(gate_up, i, 2 * width).split_at(width);
+                gated(activation, gate, up, out);
+            });
+        }
+        add(
+            &self.down,
+            self.after_feed_forward.as_ref(),
+            rows,
+            x,
+            branch,
+        );
     }
+}
+
+/// Rows of `x` for a product, normalised where there is a norm.
+fn fill_normed(rows: &mut PackedRows, x: &[f32], d: usize, norm: Option<&ReadoutNorm>) {
+    rows.fill(x.len() / d, d, |i, out| match norm {
+        Some(norm) => norm.normalise(row(x, i, d), out),
+        None => out.copy_from_slice(row(x, i, d)),
+    });
+}
+
+/// Adds a product to the states, normalised where there is a norm.
+fn add(
+    linear: &Linear,
+    norm: Option<&ReadoutNorm>,
+    rows: &PackedRows,
+    x: &mut [f32],
+    branch: &mut [f32],
+) {
+    let Some(norm) = norm else {
+        linear.multiply_add(rows, x);
+        return;
+    };
+    linear.multiply(rows, branch);
+    let d = norm.weight.len();
+    let states = x.par_chunks_exact_mut(d).zip(branch.par_chunks_exact(d));
+    states.with_min_len(64).for_each_init(
+        || vec![0.0; d],
+        |normed, (x, added)| {
+            norm.normalise(added, normed);
+            x.iter_mut().zip(&*normed).for_each(|(x, y)| *x += y);
+        },
+    );
 }
 
 fn row(values: &[f32], i: usize, width: usize) -> &[f32] {
     &values[i * width..(i + 1) * width]
 }
 
-/// Turns the queries and keys of a row by its token's angles.
-fn rotate(row: &mut [f32], rotation: &[f32], layout: HeadLayout) {
-    let half = layout.head_dim / 2;
-    let rotated = (layout.heads + layout.kv_heads) * layout.head_dim;
+/// Normalises the queries and the keys of a row, head by head or all together, as wide as the norms are.
+fn normalise_heads(row: &mut [f32], norms: &[ReadoutNorm; 2], layout: HeadLayout) {
+    let (queries, rest) = row.split_at_mut(layout.heads * layout.head_dim);
+    let keys = &mut rest[..layout.kv_heads * layout.head_dim];
+    let mut before = Vec::new();
+    for (values, norm) in [(queries, &norms[0]), (keys, &norms[1])] {
+        for head in values.chunks_exact_mut(norm.weight.len()) {
+            before.clear();
+            before.extend_from_slice(head);
+            norm.normalise(&before, head);
+        }
+    }
+}
+
+/// Turns the first `rotated` dimensions of the queries and keys of a row by its token's angles.
+fn rotate(row: &mut [f32], rotation: &[f32], rotated: usize, layout: HeadLayout) {
+    let half = rotated / 2;
+    let heads = (layout.heads + layout.kv_heads) * layout.head_dim;
     let (cosines, sines) = rotation.split_at(half);
     vectorised(
         #[inline(always)]
         || {
-            for head in row[..rotated].chunks_exact_mut(2 * half) {
-                let (first, second) = head.split_at_mut(half);
+            for head in row[..heads].chunks_exact_mut(layout.head_dim) {
+                let (first, second) = head[..rotated].split_at_mut(half);
                 for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cosines).zip(sines) {
                     (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
                 }
@@ -201,14 +341,43 @@ fn rotate(row: &mut [f32], rotation: &[f32], layout: HeadLayout) {
     );
 }
 
-/// `silu(gate) * up`.
-fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
+/// The activation of `values`.
+fn activated(activation: Activation, values: &[f32], out: &mut [f32]) {
     vectorised(
         #[inline(always)]
         || {
-            for ((out, &g), u) in out.iter_mut().zip(gate).zip(up) {
-                *out = g / (1.0 + Real::exp(-g)) * u;
+            let both = out.iter_mut().zip(values);
+            match activation {
+                Activation::Silu => both.for_each(|(out, &x)| *out = silu(x)),
+                Activation::Gelu => both.for_each(|(out, &x)| *out = gelu(x)),
+                Activation::GeluTanh => both.for_each(|(out, &x)| *out = gelu_tanh(x)),
             }
         },
     );
+}
+
+/// The activation of `gate`, times `up`.
+fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    activated(activation, gate, out);
+    vectorised(
+        #[inline(always)]
+        || out.iter_mut().zip(up).for_each(|(out, u)| *out *= u),
+    );
+}
+
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x / (1.0 + Real::exp(-x))
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    /// The root of 2 / pi.
+    const ROOT: f32 = 0.797_884_6;
+    0.5 * x * (1.0 + Real::tanh(ROOT * (x + 0.044_715 * x * x * x)))
 }

@@ -4,6 +4,8 @@ use lawvere_core::KernelError;
 use lawvere_token::TokenError;
 use thiserror::Error;
 
+use crate::families::MODEL_TYPES;
+
 /// Why a checkpoint cannot be used, or what is asked of a model not be answered.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
@@ -19,7 +21,7 @@ pub enum LmError {
     Architecture {
         path: PathBuf,
         found: String,
-        supported: &'static str,
+        supported: String,
     },
     #[error("{path}: the tokenizer has {tokenizer} tokens, the model {model}: they do not belong together", path = path.display())]
     TokenizerMismatch {
@@ -39,6 +41,14 @@ pub enum LmError {
     Diverged { loss: f64, step: usize, rate: f64 },
     #[error(transparent)]
     Token(#[from] TokenError),
+}
+
+/// What loads, for people.
+pub(crate) fn supported() -> String {
+    let types = MODEL_TYPES.map(|(name, _)| name).join(", ");
+    format!(
+        "Hugging Face folders of model_type {types}; GGUF files of general.architecture llama; and the networks that `lawvere train` makes"
+    )
 }
 
 impl LmError {

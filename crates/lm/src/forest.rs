@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use lawvere_core::ContextBatch;
 
-use crate::attention::{HeadLayout, Past, attend};
+use crate::attention::{HeadLayout, Past, Sight, attend};
 use crate::decoder::Memory;
 
 /// The prefixes of a batch's windows as a forest, in depth-first order: a prefix comes before its
@@ -123,12 +123,12 @@ impl WayMemory {
 }
 
 impl Memory for WayMemory {
-    fn attend(&mut self, layer: usize, qkv: &[f32], out: &mut [f32]) {
+    fn attend(&mut self, layer: usize, sight: Sight<'_>, qkv: &[f32], out: &mut [f32]) {
         let past = Past {
             rows: &self.past[layer],
             ends: &self.past_ends,
         };
-        attend(qkv, &self.ends, past, self.layout, out, None);
+        attend(qkv, &self.ends, past, self.layout, sight, out, None);
         // On the way down ends do not increase: what stays open of the past is its beginning.
         let done = self.ends.len() as u32;
         let open = self.past_ends.partition_point(|&end| end > done);

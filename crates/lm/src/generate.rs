@@ -7,7 +7,7 @@ use lawvere_core::{ContextBatch, Factored, KernelError, RowMatrix};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::attention::{HeadLayout, Past, attend, ends_of_windows};
+use crate::attention::{HeadLayout, Past, Sight, attend, ends_of_windows};
 use crate::decoder::{Decoder, Memory, Tokens, Workspace};
 use crate::error::LmError;
 use crate::model::{LanguageModel, check_finite};
@@ -331,8 +331,8 @@ impl PromptMemory {
 }
 
 impl Memory for PromptMemory {
-    fn attend(&mut self, layer: usize, qkv: &[f32], out: &mut [f32]) {
-        attend(qkv, &self.ends, Past::NONE, self.layout, out, None);
+    fn attend(&mut self, layer: usize, sight: Sight<'_>, qkv: &[f32], out: &mut [f32]) {
+        attend(qkv, &self.ends, Past::NONE, self.layout, sight, out, None);
         for row in qkv.chunks_exact(self.layout.row()) {
             let keys = self.layout.heads * self.layout.head_dim;
             self.layers[layer].extend_from_slice(&row[keys..]);
@@ -354,7 +354,7 @@ struct StepMemory<'a> {
 }
 
 impl Memory for StepMemory<'_> {
-    fn attend(&mut self, layer: usize, qkv: &[f32], out: &mut [f32]) {
+    fn attend(&mut self, layer: usize, sight: Sight<'_>, qkv: &[f32], out: &mut [f32]) {
         let layout = self.layout;
         let queries = layout.heads * layout.head_dim;
         let prompts = self.prompts;
@@ -367,9 +367,14 @@ impl Memory for StepMemory<'_> {
                 let range = &prompts.ranges[past.prompt];
                 let width = layout.past_row();
                 let prompt = &prompts.layers[layer][range.start * width..range.end * width];
+                let own = &past.own[layer][..];
+                // What is too far back to be seen.
+                let all = (prompt.len() + own.len()) / width;
+                let hidden = all.saturating_sub(sight.window as usize) * width;
+                let in_prompt = hidden.min(prompt.len());
                 attend_one(
                     &row[..queries],
-                    [prompt, &past.own[layer]],
+                    [&prompt[in_prompt..], &own[hidden - in_prompt..]],
                     layout,
                     scores,
                     out,
@@ -390,9 +395,11 @@ fn attend_one(
         heads,
         kv_heads,
         head_dim,
+        scale,
+        ..
     } = layout;
     let width = layout.past_row();
-    let scale = 1.0 / (head_dim as f32).sqrt();
+    let scale = scale as f32;
     let count = (parts[0].len() + parts[1].len()) / width;
     scores.resize(count, 0.0);
     let heads_of = queries
@@ -408,6 +415,7 @@ fn attend_one(
                 for (score, row) in scores.iter_mut().zip(rows) {
                     *score = dot(query, &row[key_at..key_at + head_dim]) * scale;
                 }
+                layout.cap(scores);
                 let largest = maximum(scores);
                 let total = exp_shifted(scores, largest);
                 out.fill(0.0);

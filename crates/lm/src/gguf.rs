@@ -8,9 +8,9 @@ use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use lawvere_token::gguf::Gguf;
 use lawvere_token::gguf_bos;
 
-use crate::config::{DecoderConfig, SUPPORTED};
-use crate::error::LmError;
-use crate::weights::{Role, TensorSource};
+use crate::config::{DecoderConfig, DecoderStyle};
+use crate::error::{LmError, supported};
+use crate::weights::{Part, Role, TensorSource};
 
 /// The decoder's shape, from the file's metadata.
 pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
@@ -19,7 +19,7 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
         return Err(LmError::Architecture {
             path: gguf.path().to_owned(),
             found: architecture.to_owned(),
-            supported: SUPPORTED,
+            supported: supported(),
         });
     }
     let scaling = gguf.string("llama.rope.scaling.type").unwrap_or("none");
@@ -71,6 +71,7 @@ pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
         context_length: required("llama.context_length")?,
         tied_head: !gguf.tensors().contains_key("output.weight"),
         bos: gguf_bos(gguf)?,
+        style: DecoderStyle::default(),
     };
     match config.problem() {
         Some(problem) => Err(LmError::checkpoint(gguf.path(), problem)),
@@ -124,8 +125,8 @@ impl<'a> GgufTensors<'a> {
 }
 
 impl TensorSource for GgufTensors<'_> {
-    fn take(&mut self, role: Role, shape: &[usize]) -> Result<Vec<f32>, LmError> {
-        let name = name(role);
+    fn take(&mut self, role: Role, part: Part, shape: &[usize]) -> Result<Vec<f32>, LmError> {
+        let name = name(role, part);
         let Some(info) = self.gguf.tensors().get(&name) else {
             return Err(self.error(format!("the tensor `{name}` is missing")));
         };
@@ -194,20 +195,30 @@ fn unpermute(data: &[f32], head_dim: usize, columns: usize) -> Vec<f32> {
     out
 }
 
-fn name(role: Role) -> String {
-    match role {
-        Role::Embedding => "token_embd.weight".into(),
-        Role::FinalNorm => "output_norm.weight".into(),
-        Role::Head => "output.weight".into(),
-        Role::AttentionNorm(i) => format!("blk.{i}.attn_norm.weight"),
-        Role::Query(i) => format!("blk.{i}.attn_q.weight"),
-        Role::Key(i) => format!("blk.{i}.attn_k.weight"),
-        Role::Value(i) => format!("blk.{i}.attn_v.weight"),
-        Role::AttentionOutput(i) => format!("blk.{i}.attn_output.weight"),
-        Role::FeedForwardNorm(i) => format!("blk.{i}.ffn_norm.weight"),
-        Role::Gate(i) => format!("blk.{i}.ffn_gate.weight"),
-        Role::Up(i) => format!("blk.{i}.ffn_up.weight"),
-        Role::Down(i) => format!("blk.{i}.ffn_down.weight"),
+fn name(role: Role, part: Part) -> String {
+    let layer = |i: usize, name: &str| format!("blk.{i}.{name}");
+    let name = match role {
+        Role::Embedding => "token_embd".into(),
+        Role::PositionEmbedding => "position_embd".into(),
+        Role::FinalNorm => "output_norm".into(),
+        Role::Head => "output".into(),
+        Role::AttentionNorm(i) => layer(i, "attn_norm"),
+        Role::Query(i) => layer(i, "attn_q"),
+        Role::Key(i) => layer(i, "attn_k"),
+        Role::Value(i) => layer(i, "attn_v"),
+        Role::QueryNorm(i) => layer(i, "attn_q_norm"),
+        Role::KeyNorm(i) => layer(i, "attn_k_norm"),
+        Role::AttentionOutput(i) => layer(i, "attn_output"),
+        Role::AfterAttention(i) => layer(i, "post_attention_norm"),
+        Role::FeedForwardNorm(i) => layer(i, "ffn_norm"),
+        Role::Gate(i) => layer(i, "ffn_gate"),
+        Role::Up(i) => layer(i, "ffn_up"),
+        Role::Down(i) => layer(i, "ffn_down"),
+        Role::AfterFeedForward(i) => layer(i, "post_ffw_norm"),
+    };
+    match part {
+        Part::Weight => format!("{name}.weight"),
+        Part::Bias => format!("{name}.bias"),
     }
 }
 

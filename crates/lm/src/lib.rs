@@ -4,19 +4,22 @@
 //! Markov kernel that factors as `head . encoder` ([`lawvere_core::Factored`]). Weights are
 //! computed with in float32, whatever they are stored in.
 //!
-//! Loaded now: the Llama family (Llama, SmolLM2, TinyLlama) without rotary scaling, and the networks
-//! that [`train`] makes.
+//! Loaded now, from Hugging Face folders: GPT-2, GPT-NeoX (Pythia), Llama 2 and 3, Mistral, SmolLM2, TinyLlama, Qwen 2,
+//! 2.5 and 3, OLMo 2, Gemma 2 and 3 (text) and Phi-3, by one [decoder](DecoderConfig) with a [style](DecoderStyle); from GGUF
+//! files the Llama family without rotary scaling; and the networks that [`train`] makes.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod attention;
 mod config;
 mod decoder;
 mod error;
+mod families;
 mod forest;
 mod generate;
 mod gguf;
 mod maps;
 mod model;
+mod rope;
 mod safetensors;
 mod sampling;
 mod score;
@@ -24,9 +27,12 @@ pub mod train;
 mod untrained;
 mod weights;
 
-pub use config::DecoderConfig;
+pub use config::{
+    Activation, Biases, DecoderConfig, DecoderStyle, Family, NormPlaces, QueryKeyNorm,
+};
 pub use error::LmError;
 pub use generate::{Finish, Generated, Generation};
 pub use model::{LanguageModel, Origin};
+pub use rope::RopeScaling;
 pub use sampling::{Dice, Sampling};
 pub use score::{Reading, Score, Scores, Windows};

@@ -4,7 +4,7 @@ use lawvere_core::vector::{Real, dot, vectorised};
 use lawvere_core::{ContextBatch, KernelError, RowMatrix};
 use rayon::prelude::*;
 
-use crate::attention::{HeadLayout, Past, attend, ends_of_windows};
+use crate::attention::{HeadLayout, Past, Sight, attend, ends_of_windows};
 use crate::decoder::{Memory, Tokens, Workspace};
 use crate::error::LmError;
 use crate::model::LanguageModel;
@@ -69,21 +69,24 @@ struct MapMemory {
 }
 
 impl Memory for MapMemory {
-    fn attend(&mut self, layer: usize, qkv: &[f32], out: &mut [f32]) {
+    fn attend(&mut self, layer: usize, sight: Sight<'_>, qkv: &[f32], out: &mut [f32]) {
         let HeadLayout {
             heads,
             kv_heads,
             head_dim,
+            scale,
+            ..
         } = self.layout;
         let count = self.ends.len();
         let mut log_totals = vec![0.0; count * heads];
         let totals = Some(log_totals.as_mut_slice());
-        attend(qkv, &self.ends, Past::NONE, self.layout, out, totals);
+        let layout = self.layout;
+        attend(qkv, &self.ends, Past::NONE, layout, sight, out, totals);
         let part = |token: usize, column: usize| {
             let start = token * self.layout.row() + column * head_dim;
             &qkv[start..start + head_dim]
         };
-        let scale = 1.0 / (head_dim as f32).sqrt();
+        let scale = scale as f32;
         for (_, map) in self.maps.iter_mut().filter(|(l, _)| *l == layer + 1) {
             *map = RowMatrix::zeros(heads * count, count);
             let rows = map.data_mut().par_chunks_exact_mut(count).enumerate();
@@ -94,10 +97,13 @@ impl Memory for MapMemory {
                 vectorised(
                     #[inline(always)]
                     || {
-                        for (j, weight) in weights[..=token].iter_mut().enumerate() {
-                            let score = dot(part(token, head), part(j, key)) * scale;
-                            *weight = Real::exp(score - log_total);
+                        let first = (token + 1).saturating_sub(sight.window as usize);
+                        let seen = &mut weights[first..=token];
+                        for (j, weight) in seen.iter_mut().enumerate() {
+                            *weight = dot(part(token, head), part(first + j, key)) * scale;
                         }
+                        layout.cap(seen);
+                        seen.iter_mut().for_each(|x| *x = Real::exp(*x - log_total));
                     },
                 );
             });

@@ -15,7 +15,7 @@ use crate::decoder::{Decoder, Tokens, Workspace};
 use crate::error::LmError;
 use crate::forest::{PrefixForest, WayMemory};
 use crate::gguf::GgufTensors;
-use crate::safetensors::SafetensorsFiles;
+use crate::safetensors::{DecoderTensors, SafetensorsFiles};
 use crate::train::{Architecture, Input, Parameters};
 use crate::untrained::{self, Redrawn};
 use crate::weights::Weights;
@@ -150,7 +150,7 @@ impl LanguageModel {
         let network = match &architecture {
             Architecture::Decoder(config) => {
                 let weights = match redraw {
-                    None => Weights::load(config, tensors)?,
+                    None => Weights::load(config, DecoderTensors::new(tensors, config))?,
                     Some(seed) => {
                         let deviation = crate::safetensors::initializer_range(path)?;
                         Weights::load(config, Redrawn::new(seed, deviation))?
@@ -614,7 +614,10 @@ impl Factored for LanguageModel {
                 Network::Small { parameters, head } => parameters.0[*head].values.view(),
             },
             bias: None,
-            soft_cap: None,
+            soft_cap: match &self.architecture {
+                Architecture::Decoder(config) => config.style.logit_soft_cap,
+                _ => None,
+            },
             packed: self.decoder().map(|decoder| &decoder.head),
         }
     }

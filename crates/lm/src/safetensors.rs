@@ -4,42 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use lawvere_token::{Mmap, map_file};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use crate::config::{DecoderConfig, SUPPORTED};
-use crate::error::LmError;
+use crate::config::{DecoderConfig, Family, NormPlaces};
+use crate::error::{LmError, supported};
+use crate::families::{MODEL_TYPES, Rows, Stored, decoder_config, is_left_over, offset, stored};
 use crate::train::{Architecture, LSTM_TYPE, MLP_TYPE, Parameters, Spec, Tensor};
-use crate::weights::{Role, TensorSource};
+use crate::weights::{Part, Role, TensorSource};
 use lawvere_core::RowMatrix;
-
-#[derive(Deserialize)]
-struct RawConfig {
-    vocab_size: Option<usize>,
-    hidden_size: Option<usize>,
-    num_hidden_layers: Option<usize>,
-    num_attention_heads: Option<usize>,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    intermediate_size: Option<usize>,
-    rope_theta: Option<f32>,
-    rope_parameters: Option<RopeParameters>,
-    rope_scaling: Option<RopeParameters>,
-    rms_norm_eps: Option<f32>,
-    max_position_embeddings: Option<usize>,
-    tie_word_embeddings: Option<bool>,
-    hidden_act: Option<String>,
-    attention_bias: Option<bool>,
-    mlp_bias: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct RopeParameters {
-    rope_type: Option<String>,
-    #[serde(rename = "type")]
-    old_type: Option<String>,
-    rope_theta: Option<f32>,
-}
 
 #[derive(Deserialize)]
 struct TokenizerConfig {
@@ -59,15 +33,16 @@ pub(crate) fn architecture(folder: &Path) -> Result<(Architecture, Option<u32>),
     let path = folder.join("config.json");
     let kind: Kind = read_json(&path)?;
     let found = kind.model_type.unwrap_or_else(|| "unnamed".into());
-    let architecture = match found.as_str() {
-        "llama" => Architecture::Decoder(config(folder)?),
-        LSTM_TYPE => Architecture::Lstm(read_json(&path)?),
-        MLP_TYPE => Architecture::Mlp(read_json(&path)?),
+    let family = MODEL_TYPES.iter().find(|(name, _)| *name == found);
+    let architecture = match (found.as_str(), family) {
+        (_, Some(&(_, family))) => Architecture::Decoder(config(folder, family)?),
+        (LSTM_TYPE, _) => Architecture::Lstm(read_json(&path)?),
+        (MLP_TYPE, _) => Architecture::Mlp(read_json(&path)?),
         _ => {
             return Err(LmError::Architecture {
                 path,
                 found,
-                supported: SUPPORTED,
+                supported: supported(),
             });
         }
     };
@@ -83,76 +58,57 @@ pub(crate) fn architecture(folder: &Path) -> Result<(Architecture, Option<u32>),
 }
 
 /// The decoder's shape, from `config.json`; `bos` from the tokenizer's own configuration.
-fn config(folder: &Path) -> Result<DecoderConfig, LmError> {
+fn config(folder: &Path, family: Family) -> Result<DecoderConfig, LmError> {
     let path = folder.join("config.json");
-    let raw: RawConfig = read_json(&path)?;
-    let unsupported = |what: &str| {
-        Err(LmError::checkpoint(
-            &path,
-            format!("{what}, which is not supported"),
-        ))
-    };
-    let rope = [&raw.rope_parameters, &raw.rope_scaling];
-    for parameters in rope.into_iter().flatten() {
-        let kind = parameters
-            .rope_type
-            .as_ref()
-            .or(parameters.old_type.as_ref());
-        if kind.is_some_and(|k| k != "default") {
-            return unsupported("it scales its rotary positions");
-        }
-    }
-    if raw.hidden_act.as_deref().unwrap_or("silu") != "silu" {
-        return unsupported("its activation is not silu");
-    }
-    if raw.attention_bias == Some(true) || raw.mlp_bias == Some(true) {
-        return unsupported("its projections have biases");
-    }
-    let required = |value: Option<usize>, key: &str| {
-        value.ok_or_else(|| LmError::checkpoint(&path, format!("the field `{key}` is missing")))
-    };
-    let hidden_size = required(raw.hidden_size, "hidden_size")?;
-    let heads = required(raw.num_attention_heads, "num_attention_heads")?;
-    let theta = raw
-        .rope_theta
-        .or(raw.rope_parameters.and_then(|r| r.rope_theta));
-    let mut config = DecoderConfig {
-        vocab_size: required(raw.vocab_size, "vocab_size")?,
-        hidden_size,
-        layers: required(raw.num_hidden_layers, "num_hidden_layers")?,
-        heads,
-        kv_heads: raw.num_key_value_heads.unwrap_or(heads),
-        head_dim: raw
-            .head_dim
-            .or_else(|| hidden_size.checked_div(heads))
-            .unwrap_or(0),
-        feed_forward_size: required(raw.intermediate_size, "intermediate_size")?,
-        rope_theta: theta.unwrap_or(10_000.0),
-        norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
-        context_length: required(raw.max_position_embeddings, "max_position_embeddings")?,
-        tied_head: raw.tie_word_embeddings.unwrap_or(false),
-        bos: None,
-    };
+    let mut config = decoder_config(&path, &read_json(&path)?, family)?;
     config.bos = bos(folder)?;
     Ok(config)
 }
 
-/// The token the checkpoint's configuration puts before a text: only `add_bos_token: true` in
-/// `tokenizer_config.json` makes it one.
+/// The token the checkpoint's configuration puts before a text: `add_bos_token` in `tokenizer_config.json` says whether
+/// there is one, and where it does not, the template of `tokenizer.json`, if it begins with it.
 fn bos(folder: &Path) -> Result<Option<u32>, LmError> {
-    let path = folder.join("tokenizer_config.json");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let adds = read_json::<TokenizerConfig>(&path)?.add_bos_token == Some(true);
-    if !adds {
-        return Ok(None);
-    }
     #[derive(Deserialize)]
     struct Ids {
         bos_token_id: Option<u32>,
     }
-    Ok(read_json::<Ids>(&folder.join("config.json"))?.bos_token_id)
+    let id = || Ok(read_json::<Ids>(&folder.join("config.json"))?.bos_token_id);
+    let path = folder.join("tokenizer_config.json");
+    let said = match path.exists() {
+        true => read_json::<TokenizerConfig>(&path)?.add_bos_token,
+        false => None,
+    };
+    match said {
+        Some(true) => id(),
+        Some(false) => Ok(None),
+        None => Ok(id()?.filter(|&id| template_begins_with(folder, id))),
+    }
+}
+
+/// Whether `tokenizer.json` puts this token before every text.
+fn template_begins_with(folder: &Path, id: u32) -> bool {
+    #[derive(Deserialize)]
+    struct File {
+        post_processor: Option<serde_json::Value>,
+    }
+    let Ok(file) = read_json::<File>(&folder.join("tokenizer.json")) else {
+        // What is wrong with the file is said where it is opened.
+        return false;
+    };
+    let Some(processor) = file.post_processor else {
+        return false;
+    };
+    let parts = match processor["processors"].as_array() {
+        Some(all) => all.clone(),
+        None => vec![processor],
+    };
+    parts.iter().any(|part| {
+        let name = &part["single"][0]["SpecialToken"]["id"];
+        let ids = name
+            .as_str()
+            .map(|name| &part["special_tokens"][name]["ids"]);
+        ids.is_some_and(|ids| ids[0].as_u64() == Some(u64::from(id)))
+    })
 }
 
 /// The tokens that end a text, from `config.json` and `generation_config.json`. Some configurations say
@@ -327,10 +283,27 @@ impl SafetensorsFiles<'_> {
 
     /// The values of the tensor of this name and shape.
     fn named(&mut self, name: String, shape: &[usize]) -> Result<Vec<f32>, LmError> {
-        let found = self
-            .parts
-            .iter()
-            .find_map(|(path, t)| Some((*path, t.tensor(&name).ok()?)));
+        let values = {
+            let (path, tensor) = self.find(&name, "", shape)?;
+            converted(path, &name, tensor.dtype(), tensor.data())?
+        };
+        self.finite(&name, &values)?;
+        self.taken.insert(name);
+        Ok(values)
+    }
+
+    /// A tensor by its name, with or without a beginning that some files leave out.
+    fn find(
+        &self,
+        name: &str,
+        prefix: &str,
+        shape: &[usize],
+    ) -> Result<(&Path, TensorView<'_>), LmError> {
+        let short = name.strip_prefix(prefix).unwrap_or(name);
+        let found = [name, short].into_iter().find_map(|name| {
+            let mut parts = self.parts.iter();
+            parts.find_map(|(path, t)| Some((*path, t.tensor(name).ok()?)))
+        });
         let Some((path, tensor)) = found else {
             return Err(LmError::checkpoint(
                 self.folder,
@@ -346,57 +319,114 @@ impl SafetensorsFiles<'_> {
                 ),
             ));
         }
-        let data = tensor.data();
-        let values: Vec<f32> = match tensor.dtype() {
-            Dtype::F32 => data
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| f32::from_le_bytes(*b))
-                .collect(),
-            Dtype::F16 => data
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| half::f16::from_le_bytes(*b).to_f32())
-                .collect(),
-            Dtype::BF16 => data
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| half::bf16::from_le_bytes(*b).to_f32())
-                .collect(),
-            other => {
-                return Err(LmError::checkpoint(
-                    path,
-                    format!(
-                        "the tensor `{name}` is stored as {other:?}; F32, F16 and BF16 are supported"
-                    ),
-                ));
-            }
-        };
-        if let Some(bad) = values.iter().find(|x| !x.is_finite()) {
-            return Err(LmError::checkpoint(
-                path,
+        Ok((path, tensor))
+    }
+
+    fn finite(&self, name: &str, values: &[f32]) -> Result<(), LmError> {
+        match values.iter().find(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(bad) => Err(LmError::checkpoint(
+                self.folder,
                 format!("the tensor `{name}` holds the value {bad}"),
-            ));
+            )),
         }
-        self.taken.insert(name);
-        Ok(values)
     }
 }
 
-impl TensorSource for SafetensorsFiles<'_> {
-    fn take(&mut self, role: Role, shape: &[usize]) -> Result<Vec<f32>, LmError> {
-        self.named(name(role), shape)
+/// Stored values as float32.
+fn converted(path: &Path, name: &str, dtype: Dtype, data: &[u8]) -> Result<Vec<f32>, LmError> {
+    let pairs = || data.as_chunks().0.iter();
+    Ok(match dtype {
+        Dtype::F32 => data
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect(),
+        Dtype::F16 => pairs()
+            .map(|b| half::f16::from_le_bytes(*b).to_f32())
+            .collect(),
+        Dtype::BF16 => pairs()
+            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
+            .collect(),
+        other => {
+            return Err(LmError::checkpoint(
+                path,
+                format!(
+                    "the tensor `{name}` is stored as {other:?}; F32, F16 and BF16 are supported"
+                ),
+            ));
+        }
+    })
+}
+
+/// The tensors of a decoder's folder.
+pub(crate) struct DecoderTensors<'a> {
+    files: SafetensorsFiles<'a>,
+    config: &'a DecoderConfig,
+}
+
+impl<'a> DecoderTensors<'a> {
+    pub fn new(files: SafetensorsFiles<'a>, config: &'a DecoderConfig) -> Self {
+        Self { files, config }
+    }
+}
+
+impl TensorSource for DecoderTensors<'_> {
+    fn take(&mut self, role: Role, part: Part, shape: &[usize]) -> Result<Vec<f32>, LmError> {
+        let Stored {
+            name,
+            prefix,
+            rows,
+            transposed,
+        } = stored(self.config, role, part);
+        let mut whole = shape.to_vec();
+        whole[0] = rows.stored(shape[0]);
+        if transposed {
+            whole.reverse();
+        }
+        let (path, tensor) = self.files.find(&name, prefix, &whole)?;
+        let (data, dtype) = (tensor.data(), tensor.dtype());
+        let columns = shape.get(1).copied().unwrap_or(1);
+        let mut values = match (transposed, rows) {
+            (false, Rows::All) => converted(path, &name, dtype, data)?,
+            (false, rows) => {
+                let row = data.len() / whole[0].max(1);
+                let mut values = Vec::with_capacity(shape[0] * columns);
+                for r in (0..shape[0]).map(|r| rows.at(r)) {
+                    let row = &data[r * row..(r + 1) * row];
+                    values.extend(converted(path, &name, dtype, row)?);
+                }
+                values
+            }
+            (true, rows) => {
+                let all = converted(path, &name, dtype, data)?;
+                let at = |r: usize, c: usize| all[c * whole[1] + rows.at(r)];
+                let row = |r: usize| (0..columns).map(move |c| at(r, c));
+                (0..shape[0]).flat_map(row).collect()
+            }
+        };
+        let short = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
+        self.files.finite(&name, &values)?;
+        self.files.taken.extend([name, short]);
+        let offset = offset(self.config.style.family, role);
+        if offset != 0.0 {
+            values.iter_mut().for_each(|x| *x += offset);
+        }
+        Ok(values)
     }
 
     fn finish(self) -> Result<(), LmError> {
-        // A tied head may be stored a second time, and old checkpoints keep rotary tables.
-        let known = |name: &str| name == "lm_head.weight" || name.ends_with("rotary_emb.inv_freq");
+        self.files.finish()
+    }
+}
+
+impl SafetensorsFiles<'_> {
+    /// An error if there are tensors that nobody took and that are no second copies or tables.
+    fn finish(self) -> Result<(), LmError> {
         for (path, part) in &self.parts {
             for name in part.names() {
-                if !self.taken.contains(name) && !known(name) {
+                if !self.taken.contains(name) && !is_left_over(name) {
                     return Err(LmError::checkpoint(
                         path,
                         format!("it holds the tensor `{name}`, which this model has no use for"),
@@ -410,18 +440,5 @@ impl TensorSource for SafetensorsFiles<'_> {
 
 /// The name of a tensor in a checkpoint of kind `llama`.
 pub(crate) fn name(role: Role) -> String {
-    match role {
-        Role::Embedding => "model.embed_tokens.weight".into(),
-        Role::FinalNorm => "model.norm.weight".into(),
-        Role::Head => "lm_head.weight".into(),
-        Role::AttentionNorm(i) => format!("model.layers.{i}.input_layernorm.weight"),
-        Role::Query(i) => format!("model.layers.{i}.self_attn.q_proj.weight"),
-        Role::Key(i) => format!("model.layers.{i}.self_attn.k_proj.weight"),
-        Role::Value(i) => format!("model.layers.{i}.self_attn.v_proj.weight"),
-        Role::AttentionOutput(i) => format!("model.layers.{i}.self_attn.o_proj.weight"),
-        Role::FeedForwardNorm(i) => format!("model.layers.{i}.post_attention_layernorm.weight"),
-        Role::Gate(i) => format!("model.layers.{i}.mlp.gate_proj.weight"),
-        Role::Up(i) => format!("model.layers.{i}.mlp.up_proj.weight"),
-        Role::Down(i) => format!("model.layers.{i}.mlp.down_proj.weight"),
-    }
+    format!("{}.weight", crate::families::name(role, NormPlaces::Before))
 }

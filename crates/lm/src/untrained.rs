@@ -7,7 +7,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::error::LmError;
 use crate::safetensors::name;
-use crate::weights::{Role, TensorSource};
+use crate::weights::{Part, Role, TensorSource};
 
 /// The deviation of the Llama family's matrices where nothing else is stated.
 const DEVIATION: f64 = 0.02;
@@ -22,7 +22,7 @@ pub(crate) fn identity(checkpoint: &str, seed: u64) -> String {
     sha256_hex(format!("untrained {seed} {checkpoint}").as_bytes())
 }
 
-/// A decoder's tensors before training: norms of 1, matrices of independent normal values.
+/// A decoder's tensors before training: norms of 1, biases of 0, matrices of independent normal values.
 pub(crate) struct Redrawn {
     seed: u64,
     deviation: f64,
@@ -37,12 +37,11 @@ impl Redrawn {
 }
 
 impl TensorSource for Redrawn {
-    fn take(&mut self, role: Role, shape: &[usize]) -> Result<Vec<f32>, LmError> {
+    fn take(&mut self, role: Role, part: Part, shape: &[usize]) -> Result<Vec<f32>, LmError> {
         let length: usize = shape.iter().product();
         Ok(match role {
-            Role::FinalNorm | Role::AttentionNorm(_) | Role::FeedForwardNorm(_) => {
-                vec![1.0; length]
-            }
+            _ if part == Part::Bias => vec![0.0; length],
+            norm if norm.is_norm() => vec![1.0; length],
             // Each tensor has a sequence of its own, so that the order of loading does not matter.
             matrix => {
                 let hash = sha256_hex(format!("{} {}", self.seed, name(matrix)).as_bytes());

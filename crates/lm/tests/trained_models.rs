@@ -25,6 +25,7 @@ fn architectures() -> [Architecture; 3] {
             context_length: 40,
             tied_head: false,
             bos: None,
+            style: lawvere_lm::DecoderStyle::default(),
         }),
         Architecture::Lstm(LstmConfig {
             vocab_size: VOCAB,

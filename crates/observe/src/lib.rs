@@ -17,7 +17,7 @@
 //! | `observation.json` | schema, kind, vocabulary size, checksums, where everything came from |
 //! | `contexts.safetensors` | the rows and their counts |
 //! | `states*.safetensors` | `layer.<l>`, rows x d, float32; several files are consecutive rows |
-//! | `head.safetensors` | `weight` (V x d), optional `bias` (V) and `norm.weight` (d) |
+//! | `head.safetensors` | `weight` (V x d), optional `bias` (V), `norm.weight` and `norm.bias` (d) |
 //! | `tokenizer.json` | optional: names the tokens |
 //!
 //! The arrays of `contexts.safetensors`, integers of any type:
@@ -34,7 +34,7 @@
 //! The largest `l` among the layers is the head's input; 0 is the embeddings. `observation.json`
 //! needs `schema`, `kind` (`contexts` or `positions`), `vocab_size`, `document_end` (`outcome` or
 //! `dropped`) and `files`: every file's SHA-256, or null for one that is not to be checked. With a
-//! norm it needs `norm_eps`; `soft_cap` is the head's, where it has one, and `document_end_token` the
+//! norm it needs `norm_eps`, and `norm_centred` (true) if it is a layer norm; `soft_cap` is the head's, where it has one, and `document_end_token` the
 //! model's own token for the end of a document, where it was trained with one (that end is then this
 //! outcome rather than V).
 //!

@@ -441,13 +441,15 @@ impl<'a> Observer<'a> {
 
     fn info(&self, kind: Kind, document_end: DocumentEnd, choice: String) -> Info {
         let space = self.space.info();
+        let norm = self.model.and_then(LanguageModel::readout_norm);
         Info {
             schema: Info::SCHEMA.into(),
             kind,
             vocab_size: self.outcomes() - 1,
             document_end,
             document_end_token: self.end_token(),
-            norm_eps: self.model.and_then(|m| m.readout_norm().map(|n| n.eps)),
+            norm_eps: norm.map(|n| n.eps),
+            norm_centred: norm.is_some_and(|n| n.centred),
             soft_cap: self.model.and_then(|m| m.head().soft_cap),
             files: Default::default(),
             provenance: Some(Provenance {

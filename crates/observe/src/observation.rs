@@ -38,6 +38,9 @@ pub struct Info {
     /// The epsilon of the norm in `head.safetensors`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f32>,
+    /// Whether that norm takes the mean off first (layer norm).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub norm_centred: bool,
     /// The head's logit soft-cap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_cap: Option<f32>,

@@ -352,9 +352,12 @@ fn read_head(
     let norm = narrow("norm.weight", weight.ncols())?;
     let norm = match (norm, info.norm_eps) {
         (None, _) => None,
-        (Some(weight), Some(eps)) if eps.is_finite() && eps >= 0.0 => {
-            Some(ReadoutNorm { weight, eps })
-        }
+        (Some(weight), Some(eps)) if eps.is_finite() && eps >= 0.0 => Some(ReadoutNorm {
+            bias: narrow("norm.bias", weight.len())?,
+            weight,
+            centred: info.norm_centred,
+            eps,
+        }),
         (Some(_), _) => {
             return Err(ObserveError::malformed(
                 &folder.join(INFO_FILE),

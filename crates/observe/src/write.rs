@@ -130,6 +130,9 @@ pub(crate) fn write_head(
             &[norm.weight.len()],
             &norm.weight,
         ));
+        if let Some(bias) = &norm.bias {
+            arrays.push(Array::floats("norm.bias", &[bias.len()], bias));
+        }
     }
     write_arrays(&folder.join(HEAD_FILE), &arrays)
 }

@@ -164,6 +164,7 @@ impl NetworkChoice {
                 },
                 tied_head: false,
                 bos: None,
+                style: lawvere_lm::DecoderStyle::default(),
             }),
             Self::Lstm { layers, width } => Architecture::Lstm(LstmConfig {
                 vocab_size,

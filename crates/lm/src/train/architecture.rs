@@ -3,7 +3,7 @@
 use lawvere_core::vector::Real;
 use serde::{Deserialize, Serialize};
 
-use crate::config::DecoderConfig;
+use crate::config::{DecoderConfig, DecoderStyle};
 use crate::train::decoder::TrainedDecoder;
 use crate::train::features::Features;
 use crate::train::lstm::Lstm;
@@ -74,6 +74,9 @@ impl Architecture {
 
     /// The number of weights.
     pub fn parameters(&self) -> usize {
+        if let Self::Decoder(config) = self {
+            return config.parameters();
+        }
         let size = |shape: &[usize]| shape.iter().product::<usize>();
         let specs = self.specs();
         let parts = specs.iter().flat_map(|spec| &spec.parts);
@@ -116,6 +119,11 @@ impl Architecture {
     pub(crate) fn untrainable(&self) -> Option<String> {
         if let Some(problem) = self.problem() {
             return Some(problem);
+        }
+        if let Self::Decoder(config) = self
+            && config.style != DecoderStyle::default()
+        {
+            return Some("decoders are trained here in Llama's style alone".into());
         }
         let weights = self.weights();
         (weights > MOST_WEIGHTS).then(|| {

@@ -4,7 +4,9 @@ use lawvere_core::RowMatrix;
 use lawvere_core::vector::{Real, vectorised};
 use rayon::prelude::*;
 
-use crate::attention::{Attended, HeadLayout, Past, attend, attend_gradient, ends_of_windows};
+use crate::attention::{
+    Attended, HeadLayout, Past, Sight, attend, attend_gradient, ends_of_windows,
+};
 use crate::config::DecoderConfig;
 use crate::safetensors::name;
 use crate::train::layers::{
@@ -101,11 +103,11 @@ impl<T: Real> TrainedDecoder<T> {
     }
 
     fn layout(&self) -> HeadLayout {
-        HeadLayout {
-            heads: self.config.heads,
-            kv_heads: self.config.kv_heads,
-            head_dim: self.config.head_dim,
-        }
+        HeadLayout::new(
+            self.config.heads,
+            self.config.kv_heads,
+            self.config.head_dim,
+        )
     }
 
     fn final_norm(&self) -> usize {
@@ -255,6 +257,7 @@ impl<T: Real> Network<T> for TrainedDecoder<T> {
                 &ends,
                 Past::NONE,
                 layout,
+                Sight::FULL,
                 tape.attended.data_mut(),
                 Some(tape.log_totals.data_mut()),
             );

@@ -28,6 +28,7 @@ fn decoder(vocab_size: usize, tied_head: bool) -> DecoderConfig {
         context_length: 200,
         tied_head,
         bos: None,
+        style: crate::config::DecoderStyle::default(),
     }
 }
 
@@ -363,6 +364,7 @@ impl Run {
                 .as_bool()
                 .unwrap(),
             bos: None,
+            style: crate::config::DecoderStyle::default(),
         })
     }
 }
