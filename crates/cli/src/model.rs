@@ -137,6 +137,7 @@ fn shape(architecture: &Architecture) -> Vec<(&'static str, String)> {
     match architecture {
         Architecture::Decoder(c) => vec![
             ("architecture", "decoder".to_owned()),
+            ("family", c.style.family.name().to_owned()),
             ("vocabulary", c.vocab_size.to_string()),
             ("hidden size", c.hidden_size.to_string()),
             ("layers", c.layers.to_string()),
@@ -148,7 +149,23 @@ fn shape(architecture: &Architecture) -> Vec<(&'static str, String)> {
                 ),
             ),
             ("feed-forward size", c.feed_forward_size.to_string()),
-            ("rotary base", c.rope_theta.to_string()),
+            (
+                "positions",
+                match c.style.learned_positions {
+                    true => "learned".to_owned(),
+                    false => format!("rotary, base {}", c.rope_theta),
+                },
+            ),
+            (
+                "attention window",
+                match c.style.windows.iter().flatten().next() {
+                    Some(window) => format!(
+                        "{window} tokens in {} layers",
+                        c.style.windows.iter().flatten().count()
+                    ),
+                    None => "none".to_owned(),
+                },
+            ),
             ("norm epsilon", format!("{:e}", c.norm_eps)),
             (
                 "head",

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use lawvere_core::RowMatrix;
 use lawvere_core::stoch::{Distribution, Divergence, FiniteKernel};
+use lawvere_core::{ReadoutNorm, RowMatrix};
 use lawvere_information::{
     PairScores, SET_DIVERGENCES, STOCHASTICITY, SimilarityKernel, SimilarityOptions, Whose,
     coherence, exact_surplus, layer_metric, metric_at, predictive_distances,
@@ -288,6 +288,78 @@ fn a_step_of_the_state_costs_what_metric_and_third_moment_say_to_third_order() {
             assert!(
                 (8.0..32.0).contains(&fall) || pair[0].abs() < 1e-8,
                 "{rest:?}"
+            );
+        }
+    }
+}
+
+/// By differences of divergences, worked out here from the norm's definition.
+#[test]
+fn the_metric_goes_through_norms_of_either_kind() {
+    let (observation, _) = fixture();
+    let own = observation.head.as_ref().unwrap();
+    let (head, weight) = (own.view(), &own.weight);
+    let d = weight.ncols();
+    let wave = |k: usize| (k as f64 * 1.7).sin();
+    for centred in [false, true] {
+        let norm = ReadoutNorm {
+            weight: (0..d).map(|k| 1.0 + 0.3 * wave(k) as f32).collect(),
+            bias: centred.then(|| (0..d).map(|k| 0.2 * wave(k + 3) as f32).collect()),
+            centred,
+            eps: 1e-5,
+        };
+        let law = |state: &[f64]| -> Vec<f64> {
+            let n = d as f64;
+            let mean = if centred {
+                state.iter().sum::<f64>() / n
+            } else {
+                0.0
+            };
+            let variance = state.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+            let sigma = (variance + 1e-5).sqrt();
+            let read = |k: usize| {
+                let bias = norm.bias.as_ref().map_or(0.0, |b| f64::from(b[k]));
+                (state[k] - mean) / sigma * f64::from(norm.weight[k]) + bias
+            };
+            let read: Vec<f64> = (0..d).map(read).collect();
+            let logits = weight.rows().map(|row| {
+                let terms = row.iter().zip(&read).map(|(u, x)| f64::from(*u) * x);
+                terms.sum::<f64>()
+            });
+            let bias = |w: usize| own.bias.as_ref().map_or(0.0, |b| f64::from(b[w]));
+            let odds: Vec<f64> = logits
+                .enumerate()
+                .map(|(w, l)| (l + bias(w)).exp())
+                .collect();
+            let total: f64 = odds.iter().sum();
+            odds.iter().map(|o| o / total).collect()
+        };
+        let state: Vec<f32> = (0..d)
+            .map(|k| (2.0 * wave(2 * k + 1)) as f32 + 0.5)
+            .collect();
+        let metric = metric_at(head, Some(&norm), &state).unwrap();
+        let here: Vec<f64> = state.iter().map(|&x| f64::from(x)).collect();
+        for turn in 0..4 {
+            let direction: Vec<f64> = (0..d).map(|k| wave(5 * k + turn)).collect();
+            let moved = |e: f64| -> Vec<f64> {
+                here.iter()
+                    .zip(&direction)
+                    .map(|(x, v)| x + e * v)
+                    .collect()
+            };
+            let divergence = |e: f64| -> f64 {
+                let (p, q) = (law(&moved(e)), law(&here));
+                p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum()
+            };
+            // Both ways: what is of the third order cancels.
+            let wanted = (divergence(1e-3) + divergence(-1e-3)) / 1e-6;
+            let found: f64 = (0..d)
+                .flat_map(|i| (0..d).map(move |j| (i, j)))
+                .map(|(i, j)| direction[i] * metric.get(i, j) * direction[j])
+                .sum();
+            assert!(
+                (found - wanted).abs() < 1e-4 * wanted,
+                "{centred}: {found} {wanted}"
             );
         }
     }

@@ -92,6 +92,68 @@ pub enum Family {
     Phi3,
 }
 
+impl Family {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "Llama",
+            Self::Gpt2 => "GPT-2",
+            Self::GptNeox => "GPT-NeoX",
+            Self::Mistral => "Mistral",
+            Self::Qwen2 => "Qwen 2",
+            Self::Qwen3 => "Qwen 3",
+            Self::Olmo2 => "OLMo 2",
+            Self::Gemma2 => "Gemma 2",
+            Self::Gemma3 => "Gemma 3",
+            Self::Phi3 => "Phi-3",
+        }
+    }
+
+    /// What all of the family have, whatever the format of the checkpoint.
+    pub(crate) fn style(self, hidden_size: usize) -> DecoderStyle {
+        let style = DecoderStyle {
+            family: self,
+            ..DecoderStyle::default()
+        };
+        match self {
+            Self::Llama | Self::Mistral | Self::Qwen2 | Self::Phi3 => style,
+            Self::Gpt2 => DecoderStyle {
+                layer_norm: true,
+                learned_positions: true,
+                plain_feed_forward: true,
+                activation: Activation::GeluTanh,
+                ..style
+            },
+            Self::GptNeox => DecoderStyle {
+                layer_norm: true,
+                plain_feed_forward: true,
+                parallel: true,
+                activation: Activation::Gelu,
+                ..style
+            },
+            Self::Qwen3 => DecoderStyle {
+                query_key_norm: QueryKeyNorm::Head,
+                ..style
+            },
+            Self::Olmo2 => DecoderStyle {
+                norms: NormPlaces::After,
+                query_key_norm: QueryKeyNorm::Whole,
+                ..style
+            },
+            Self::Gemma2 | Self::Gemma3 => DecoderStyle {
+                norms: NormPlaces::Both,
+                query_key_norm: match self {
+                    Self::Gemma2 => QueryKeyNorm::None,
+                    _ => QueryKeyNorm::Head,
+                },
+                activation: Activation::GeluTanh,
+                embedding_scale: Some((hidden_size as f32).sqrt()),
+                ..style
+            },
+        }
+    }
+}
+
 /// Where a block has norms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]

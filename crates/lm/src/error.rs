@@ -5,6 +5,7 @@ use lawvere_token::TokenError;
 use thiserror::Error;
 
 use crate::families::MODEL_TYPES;
+use crate::gguf::ARCHITECTURES;
 
 /// Why a checkpoint cannot be used, or what is asked of a model not be answered.
 #[derive(Debug, Error)]
@@ -46,8 +47,9 @@ pub enum LmError {
 /// What loads, for people.
 pub(crate) fn supported() -> String {
     let types = MODEL_TYPES.map(|(name, _)| name).join(", ");
+    let architectures = ARCHITECTURES.map(|(name, _)| name).join(", ");
     format!(
-        "Hugging Face folders of model_type {types}; GGUF files of general.architecture llama; and the networks that `lawvere train` makes"
+        "Hugging Face folders of model_type {types}; GGUF files of general.architecture {architectures}; and the networks that `lawvere train` makes"
     )
 }
 

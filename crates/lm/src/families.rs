@@ -4,9 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config::{
-    Activation, Biases, DecoderConfig, DecoderStyle, Family, NormPlaces, QueryKeyNorm,
-};
+use crate::config::{Activation, Biases, DecoderConfig, DecoderStyle, Family, NormPlaces};
 use crate::error::LmError;
 use crate::rope::RopeScaling;
 use crate::weights::{Part, Role};
@@ -181,90 +179,64 @@ fn style(fields: &Fields<'_>, family: Family, hidden_size: usize) -> Result<Deco
         }
     }
     let own = fields.flag("attention_bias", family == Family::GptNeox)?;
+    let style = family.style(hidden_size);
     let style = DecoderStyle {
-        family,
-        activation: activation(fields, family)?,
+        activation: activation(fields, family)?.unwrap_or(style.activation),
         biases: Biases {
             query_key_value: own || matches!(family, Family::Gpt2 | Family::Qwen2),
             attention_output: own || family == Family::Gpt2,
             feed_forward: matches!(family, Family::Gpt2 | Family::GptNeox)
                 || fields.flag("mlp_bias", false)?,
         },
-        ..DecoderStyle::default()
+        ..style
     };
-    let cap = |key: &str, otherwise: f32| match fields.values.get(key) {
-        None => Ok(Some(otherwise)),
+    // What transformers takes where a file does not say; null is none.
+    let cap = |key: &str, otherwise: Option<f32>| match fields.values.get(key) {
+        None => Ok(otherwise),
         Some(_) => fields.number(key),
     };
+    let second = family == Family::Gemma2;
     Ok(match family {
-        Family::Llama | Family::Mistral | Family::Qwen2 | Family::Phi3 => style,
         Family::Gpt2 => DecoderStyle {
-            layer_norm: true,
-            learned_positions: true,
-            plain_feed_forward: true,
             attention_scale: (!fields.flag("scale_attn_weights", true)?).then_some(1.0),
             ..style
         },
         Family::GptNeox => DecoderStyle {
-            layer_norm: true,
-            plain_feed_forward: true,
             parallel: fields.flag("use_parallel_residual", true)?,
             ..style
         },
-        Family::Qwen3 => DecoderStyle {
-            query_key_norm: QueryKeyNorm::Head,
-            ..style
-        },
-        Family::Olmo2 => DecoderStyle {
-            norms: NormPlaces::After,
-            query_key_norm: QueryKeyNorm::Whole,
-            ..style
-        },
         Family::Gemma2 | Family::Gemma3 => {
-            let second = family == Family::Gemma2;
             let scalar = fields.number("query_pre_attn_scalar")?.unwrap_or(256.0);
             DecoderStyle {
-                norms: NormPlaces::Both,
-                query_key_norm: match second {
-                    true => QueryKeyNorm::None,
-                    false => QueryKeyNorm::Head,
-                },
-                embedding_scale: Some((hidden_size as f32).sqrt()),
                 attention_scale: Some(1.0 / scalar.sqrt()),
-                attention_soft_cap: match second {
-                    true => cap("attn_logit_softcapping", 50.0)?,
-                    false => fields.number("attn_logit_softcapping")?,
-                },
-                logit_soft_cap: match second {
-                    true => cap("final_logit_softcapping", 30.0)?,
-                    false => fields.number("final_logit_softcapping")?,
-                },
+                attention_soft_cap: cap("attn_logit_softcapping", second.then_some(50.0))?,
+                logit_soft_cap: cap("final_logit_softcapping", second.then_some(30.0))?,
                 ..style
             }
         }
+        _ => style,
     })
 }
 
-fn activation(fields: &Fields<'_>, family: Family) -> Result<Activation, LmError> {
-    let (keys, otherwise): (&[&str], Activation) = match family {
-        Family::Gpt2 => (&["activation_function"], Activation::GeluTanh),
-        Family::GptNeox => (&["hidden_act"], Activation::Gelu),
-        // Both names are in old files, and the second says what is computed.
-        Family::Gemma2 | Family::Gemma3 => (&["hidden_activation"], Activation::GeluTanh),
-        _ => (&["hidden_act"], Activation::Silu),
+/// The activation that is named, if one is.
+fn activation(fields: &Fields<'_>, family: Family) -> Result<Option<Activation>, LmError> {
+    let key = match family {
+        Family::Gpt2 => "activation_function",
+        // Old files have both names, and this one says what is computed.
+        Family::Gemma2 | Family::Gemma3 => "hidden_activation",
+        _ => "hidden_act",
     };
-    for key in keys {
-        return match fields.text(key)? {
-            None => continue,
-            Some("silu" | "swish") => Ok(Activation::Silu),
-            Some("gelu") => Ok(Activation::Gelu),
-            Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Activation::GeluTanh),
-            Some(other) => Err(fields.unsupported(format!(
+    Ok(Some(match fields.text(key)? {
+        None => return Ok(None),
+        Some("silu" | "swish") => Activation::Silu,
+        Some("gelu") => Activation::Gelu,
+        Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Activation::GeluTanh,
+        Some(other) => {
+            return Err(fields.unsupported(format!(
                 "its activation `{key}` is `{other}`, not silu or a gelu"
-            ))),
-        };
-    }
-    Ok(otherwise)
+            )));
+        }
+    }))
 }
 
 /// What is said of rotary positions.
@@ -280,7 +252,9 @@ struct Rotary {
 /// Reads rotary positions in the form of transformers 5 (`rope_parameters`, by kind of layer where there are two), or in the
 /// older one (`rope_theta`, `rope_scaling` and the families' own names).
 fn rotary(fields: &Fields<'_>, family: Family, head_dim: usize) -> Result<Rotary, LmError> {
+    // The older name goes first where a file has both, as in transformers.
     let parameters = fields.within("rope_parameters");
+    let older = fields.within("rope_scaling");
     let (full, local) = match &parameters {
         Some(all) => (
             all.within("full_attention"),
@@ -288,9 +262,7 @@ fn rotary(fields: &Fields<'_>, family: Family, head_dim: usize) -> Result<Rotary
         ),
         None => (None, None),
     };
-    let global = full
-        .or(parameters)
-        .or_else(|| fields.within("rope_scaling"));
+    let global = older.or(full).or(parameters);
     let of = |key: &str| -> Result<Option<f32>, LmError> {
         match global
             .as_ref()
@@ -299,7 +271,10 @@ fn rotary(fields: &Fields<'_>, family: Family, head_dim: usize) -> Result<Rotary
             .flatten()
         {
             Some(x) => Ok(Some(x)),
-            None => fields.number(key),
+            None => match fields.number(key)? {
+                Some(x) => Ok(Some(x)),
+                None => Ok(parameters.map(|p| p.number(key)).transpose()?.flatten()),
+            },
         }
     };
     let gemma3 = family == Family::Gemma3;
@@ -441,14 +416,21 @@ fn windows(
             let full = fields.size("max_window_layers")?.unwrap_or(28);
             Box::new(move |layer| layer >= full)
         }
-        Family::Gemma2 => Box::new(|layer| layer % 2 == 0),
-        Family::Gemma3 => {
-            let pattern = fields.size("sliding_window_pattern")?.unwrap_or(6).max(1);
+        Family::Gemma2 | Family::Gemma3 => {
+            let own = fields
+                .size("sliding_window_pattern")?
+                .filter(|_| family == Family::Gemma3);
+            let pattern = own.unwrap_or(gemma_pattern(family)).max(1);
             Box::new(move |layer| !(layer + 1).is_multiple_of(pattern))
         }
         _ => Box::new(|_| true),
     };
     Ok((0..layers).map(|l| slides(l).then_some(window)).collect())
+}
+
+/// Of so many layers of a Gemma the last sees all, the others have a window.
+pub(crate) fn gemma_pattern(family: Family) -> usize {
+    if family == Family::Gemma2 { 2 } else { 6 }
 }
 
 /// Where a tensor is in a checkpoint of a family.

@@ -8,74 +8,185 @@ use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use lawvere_token::gguf::Gguf;
 use lawvere_token::gguf_bos;
 
-use crate::config::{DecoderConfig, DecoderStyle};
+use crate::config::{Biases, DecoderConfig, DecoderStyle, Family};
 use crate::error::{LmError, supported};
+use crate::families::gemma_pattern;
+use crate::rope::RopeScaling;
 use crate::weights::{Part, Role, TensorSource};
+
+/// Families by `general.architecture`; Mistral's files call themselves llama.
+pub(crate) const ARCHITECTURES: [(&str, Family); 9] = [
+    ("gpt2", Family::Gpt2),
+    ("gptneox", Family::GptNeox),
+    ("llama", Family::Llama),
+    ("qwen2", Family::Qwen2),
+    ("qwen3", Family::Qwen3),
+    ("olmo2", Family::Olmo2),
+    ("gemma2", Family::Gemma2),
+    ("gemma3", Family::Gemma3),
+    ("phi3", Family::Phi3),
+];
+
+/// Factors of rotary angles, one a pair of dimensions: Llama 3's, and Phi-3's up to its original length.
+const FACTORS: [&str; 2] = ["rope_freqs.weight", "rope_factors_short.weight"];
+/// Phi-3's beyond that length.
+const LONG_FACTORS: &str = "rope_factors_long.weight";
 
 /// The decoder's shape, from the file's metadata.
 pub(crate) fn config(gguf: &Gguf) -> Result<DecoderConfig, LmError> {
     let architecture = gguf.string("general.architecture")?;
-    if architecture != "llama" {
+    let known = ARCHITECTURES.iter().find(|(name, _)| *name == architecture);
+    let Some(&(_, family)) = known else {
         return Err(LmError::Architecture {
             path: gguf.path().to_owned(),
             found: architecture.to_owned(),
             supported: supported(),
         });
-    }
-    let scaling = gguf.string("llama.rope.scaling.type").unwrap_or("none");
-    if scaling != "none" || gguf.tensors().contains_key("rope_freqs.weight") {
-        return Err(LmError::checkpoint(
-            gguf.path(),
-            "it scales its rotary positions, which is not supported yet",
-        ));
-    }
-    let required = |key: &str| -> Result<usize, LmError> {
-        let value = gguf.integer(key)?;
-        let value = value.ok_or_else(|| gguf.error(format!("the field `{key}` is missing")))?;
-        Ok(value as usize)
     };
-    let hidden_size = required("llama.embedding_length")?;
-    let heads = required("llama.attention.head_count")?;
-    let head_dim = match gguf.integer("llama.attention.key_length")? {
-        Some(length) => length as usize,
+    let key = |name: &str| format!("{architecture}.{name}");
+    let integer = |name: &str| -> Result<Option<usize>, LmError> {
+        Ok(gguf.integer(&key(name))?.map(|n| n as usize))
+    };
+    let float = |name: &str| -> Result<Option<f32>, LmError> {
+        Ok(gguf.float(&key(name))?.map(|x| x as f32))
+    };
+    let required = |name: &str| -> Result<usize, LmError> {
+        let missing = || gguf.error(format!("the field `{}` is missing", key(name)));
+        Ok(integer(name)?.ok_or_else(missing)?)
+    };
+    let wrong = |what: String| Err(LmError::checkpoint(gguf.path(), what));
+    let hidden_size = required("embedding_length")?;
+    let heads = required("attention.head_count")?;
+    let head_dim = match integer("attention.key_length")? {
+        Some(length) => length,
         None if heads > 0 && !hidden_size.is_multiple_of(heads) => {
-            return Err(LmError::checkpoint(
-                gguf.path(),
-                format!("the hidden size {hidden_size} cannot be shared among {heads} heads"),
+            return wrong(format!(
+                "the hidden size {hidden_size} cannot be shared among {heads} heads"
             ));
         }
         None => hidden_size.checked_div(heads).unwrap_or(0),
     };
-    let rotated = gguf.integer("llama.rope.dimension_count")?;
-    if let Some(rotated) = rotated.filter(|&r| r as usize != head_dim) {
-        return Err(LmError::checkpoint(
-            gguf.path(),
-            format!(
-                "it rotates {rotated} of {head_dim} dimensions of a head; only all are supported"
-            ),
+    let rotated = integer("rope.dimension_count")?.filter(|&r| r != head_dim);
+    if let (Some(rotated), Family::Llama) = (rotated, family) {
+        return wrong(format!(
+            "it rotates {rotated} of {head_dim} dimensions of a head; only all are supported"
         ));
     }
-    let kv_heads = gguf.integer("llama.attention.head_count_kv")?;
+    let layers = required("block_count")?;
+    let mut context_length = required("context_length")?;
+    let (scaling, length) = scaling(gguf, architecture, rotated.unwrap_or(head_dim) / 2)?;
+    context_length = length.map_or(context_length, |length| context_length.min(length));
+    let gemma = matches!(family, Family::Gemma2 | Family::Gemma3);
+    let second = family == Family::Gemma2;
+    // The largest of both families divides by the hidden size's share, which no field says.
+    let largest = layers == if second { 46 } else { 62 };
+    let share = if largest {
+        hidden_size.checked_div(heads).unwrap_or(1)
+    } else {
+        head_dim
+    };
+    let scale = match float("attention.scale")? {
+        None if gemma => Some(1.0 / (share as f32).sqrt()),
+        scale => scale,
+    };
+    let there = |name: &str| gguf.tensors().contains_key(name);
+    let fused = matches!(family, Family::Gpt2 | Family::GptNeox | Family::Phi3);
+    let style = family.style(hidden_size);
+    let style = DecoderStyle {
+        rotated,
+        scaling,
+        local_theta: match family {
+            Family::Gemma3 => Some(float("rope.freq_base_swa")?.unwrap_or(10_000.0)),
+            _ => None,
+        },
+        parallel: gguf
+            .bool(&key("use_parallel_residual"))?
+            .unwrap_or(style.parallel),
+        biases: Biases {
+            query_key_value: there(if fused {
+                "blk.0.attn_qkv.bias"
+            } else {
+                "blk.0.attn_q.bias"
+            }),
+            attention_output: there("blk.0.attn_output.bias"),
+            feed_forward: there("blk.0.ffn_down.bias"),
+        },
+        attention_scale: scale,
+        attention_soft_cap: float("attn_logit_softcapping")?.or(second.then_some(50.0)),
+        logit_soft_cap: float("final_logit_softcapping")?.or(second.then_some(30.0)),
+        windows: match integer("attention.sliding_window")?.filter(|&w| w > 0) {
+            None => Vec::new(),
+            Some(window) => (0..layers.min(1 << 16))
+                .map(|layer| {
+                    let full = gemma && (layer + 1).is_multiple_of(gemma_pattern(family));
+                    (!full).then_some(window)
+                })
+                .collect(),
+        },
+        ..style
+    };
+    let epsilon = match float("attention.layer_norm_rms_epsilon")? {
+        Some(epsilon) => Some(epsilon),
+        None => float("attention.layer_norm_epsilon")?,
+    };
     let config = DecoderConfig {
         vocab_size: gguf.strings("tokenizer.ggml.tokens")?.len(),
         hidden_size,
-        layers: required("llama.block_count")?,
+        layers,
         heads,
-        kv_heads: kv_heads.map_or(heads, |k| k as usize),
+        kv_heads: integer("attention.head_count_kv")?.unwrap_or(heads),
         head_dim,
-        feed_forward_size: required("llama.feed_forward_length")?,
-        rope_theta: gguf.float("llama.rope.freq_base")?.unwrap_or(10_000.0) as f32,
-        norm_eps: gguf
-            .float("llama.attention.layer_norm_rms_epsilon")?
-            .unwrap_or(1e-5) as f32,
-        context_length: required("llama.context_length")?,
-        tied_head: !gguf.tensors().contains_key("output.weight"),
+        feed_forward_size: required("feed_forward_length")?,
+        rope_theta: float("rope.freq_base")?.unwrap_or(10_000.0),
+        norm_eps: epsilon.unwrap_or(1e-5),
+        context_length,
+        tied_head: !there("output.weight"),
         bos: gguf_bos(gguf)?,
-        style: DecoderStyle::default(),
+        style,
     };
     match config.problem() {
-        Some(problem) => Err(LmError::checkpoint(gguf.path(), problem)),
+        Some(problem) => wrong(problem),
         None => Ok(config),
+    }
+}
+
+/// How rotary positions are scaled, and the length up to which, where there is one.
+fn scaling(
+    gguf: &Gguf,
+    architecture: &str,
+    pairs: usize,
+) -> Result<(RopeScaling, Option<usize>), LmError> {
+    let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
+    for name in FACTORS {
+        let Some(info) = gguf.tensors().get(name) else {
+            continue;
+        };
+        if info.shape != [pairs] || info.dtype != 0 {
+            return Err(LmError::checkpoint(
+                gguf.path(),
+                format!(
+                    "the tensor `{name}` should hold {pairs} values in F32, one a pair of dimensions"
+                ),
+            ));
+        }
+        let bytes = gguf.data(name, info, 4 * pairs)?;
+        let factors = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+        let magnitude = gguf.float(&key("attn_factor"))?.unwrap_or(1.0) as f32;
+        let length = gguf.integer(&key("original_context_length"))?;
+        let length = length.filter(|_| name == FACTORS[1]).map(|l| l as usize);
+        let factors = factors.collect();
+        return Ok((RopeScaling::Factors { factors, magnitude }, length));
+    }
+    match gguf.string(&key("type")).unwrap_or("none") {
+        "none" => Ok((RopeScaling::None, None)),
+        "linear" => {
+            let factor = gguf.float(&key("factor"))?.unwrap_or(1.0) as f32;
+            Ok((RopeScaling::Linear { factor }, None))
+        }
+        other => Err(LmError::checkpoint(
+            gguf.path(),
+            format!("it scales its rotary positions by `{other}`, which is not supported"),
+        )),
     }
 }
 
@@ -103,31 +214,33 @@ pub(crate) fn storage(gguf: &Gguf) -> BTreeMap<String, usize> {
 /// The tensors of a GGUF file, dequantised.
 pub(crate) struct GgufTensors<'a> {
     gguf: &'a Gguf,
-    head_dim: usize,
+    config: &'a DecoderConfig,
     left: BTreeSet<&'a str>,
     bytes_taken: usize,
+    /// The tensor of several roles that was read last.
+    whole: (String, Vec<f32>),
 }
 
 impl<'a> GgufTensors<'a> {
-    pub fn new(gguf: &'a Gguf, config: &DecoderConfig) -> Self {
-        let left = gguf.tensors().keys().map(String::as_str).collect();
+    pub fn new(gguf: &'a Gguf, config: &'a DecoderConfig) -> Self {
+        let known = [FACTORS[0], FACTORS[1], LONG_FACTORS];
+        let names = gguf.tensors().keys().map(String::as_str);
         Self {
             gguf,
-            head_dim: config.head_dim,
-            left,
+            config,
+            left: names.filter(|name| !known.contains(name)).collect(),
             bytes_taken: 0,
+            whole: Default::default(),
         }
     }
 
     fn error(&self, what: String) -> LmError {
         LmError::checkpoint(self.gguf.path(), what)
     }
-}
 
-impl TensorSource for GgufTensors<'_> {
-    fn take(&mut self, role: Role, part: Part, shape: &[usize]) -> Result<Vec<f32>, LmError> {
-        let name = name(role, part);
-        let Some(info) = self.gguf.tensors().get(&name) else {
+    /// The values of a tensor of this shape.
+    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LmError> {
+        let Some(info) = self.gguf.tensors().get(name) else {
             return Err(self.error(format!("the tensor `{name}` is missing")));
         };
         if info.shape != shape {
@@ -152,7 +265,7 @@ impl TensorSource for GgufTensors<'_> {
             )));
         }
         let length = elements / dtype.block_size() * dtype.type_size();
-        let bytes = self.gguf.data(&name, info, length)?;
+        let bytes = self.gguf.data(name, info, length)?;
         self.bytes_taken = self.bytes_taken.saturating_add(length);
         if self.bytes_taken > self.gguf.size() {
             return Err(self.error(
@@ -165,17 +278,35 @@ impl TensorSource for GgufTensors<'_> {
         if let Some(bad) = dequantised.iter().find(|x| !x.is_finite()) {
             return Err(self.error(format!("the tensor `{name}` holds the value {bad}")));
         }
-        self.left.remove(name.as_str());
-        Ok(match role {
-            Role::Query(_) | Role::Key(_) => unpermute(&dequantised, self.head_dim, shape[1]),
-            _ => dequantised,
-        })
+        self.left.remove(name);
+        Ok(dequantised)
+    }
+}
+
+impl TensorSource for GgufTensors<'_> {
+    fn take(&mut self, role: Role, part: Part, shape: &[usize]) -> Result<Vec<f32>, LmError> {
+        let (name, rows) = place(self.config, role, part);
+        let (head_dim, columns) = (self.config.head_dim, shape.get(1).copied().unwrap_or(1));
+        let Some((first, of)) = rows else {
+            let values = self.read(&name, shape)?;
+            let turned = self.config.style.family == Family::Llama;
+            return Ok(match role {
+                Role::Query(_) | Role::Key(_) if turned => unpermute(&values, head_dim, columns),
+                _ => values,
+            });
+        };
+        if self.whole.0 != name {
+            let mut all = shape.to_vec();
+            all[0] = of;
+            self.whole = (name.clone(), self.read(&name, &all)?);
+        }
+        Ok(self.whole.1[first * columns..(first + shape[0]) * columns].to_vec())
     }
 
     fn finish(self) -> Result<(), LmError> {
         match self.left.first() {
             Some(name) => Err(self.error(format!(
-                "it holds the tensor `{name}`, which a llama model has no use for"
+                "it holds the tensor `{name}`, which a model of this kind has no use for"
             ))),
             None => Ok(()),
         }
@@ -195,30 +326,43 @@ fn unpermute(data: &[f32], head_dim: usize, columns: usize) -> Vec<f32> {
     out
 }
 
-fn name(role: Role, part: Part) -> String {
+/// The name of the tensor of a role and, where it holds several, the first row and the number of all.
+fn place(config: &DecoderConfig, role: Role, part: Part) -> (String, Option<(usize, usize)>) {
     let layer = |i: usize, name: &str| format!("blk.{i}.{name}");
-    let name = match role {
-        Role::Embedding => "token_embd".into(),
-        Role::PositionEmbedding => "position_embd".into(),
-        Role::FinalNorm => "output_norm".into(),
-        Role::Head => "output".into(),
-        Role::AttentionNorm(i) => layer(i, "attn_norm"),
-        Role::Query(i) => layer(i, "attn_q"),
-        Role::Key(i) => layer(i, "attn_k"),
-        Role::Value(i) => layer(i, "attn_v"),
-        Role::QueryNorm(i) => layer(i, "attn_q_norm"),
-        Role::KeyNorm(i) => layer(i, "attn_k_norm"),
-        Role::AttentionOutput(i) => layer(i, "attn_output"),
-        Role::AfterAttention(i) => layer(i, "post_attention_norm"),
-        Role::FeedForwardNorm(i) => layer(i, "ffn_norm"),
-        Role::Gate(i) => layer(i, "ffn_gate"),
-        Role::Up(i) => layer(i, "ffn_up"),
-        Role::Down(i) => layer(i, "ffn_down"),
-        Role::AfterFeedForward(i) => layer(i, "post_ffw_norm"),
+    let (q, kv) = (
+        config.heads * config.head_dim,
+        config.kv_heads * config.head_dim,
+    );
+    let (ff, all) = (config.feed_forward_size, q + 2 * kv);
+    let phi3 = config.style.family == Family::Phi3;
+    let fused = phi3 || matches!(config.style.family, Family::Gpt2 | Family::GptNeox);
+    let (name, rows) = match role {
+        Role::Query(i) if fused => (layer(i, "attn_qkv"), Some((0, all))),
+        Role::Key(i) if fused => (layer(i, "attn_qkv"), Some((q, all))),
+        Role::Value(i) if fused => (layer(i, "attn_qkv"), Some((q + kv, all))),
+        Role::Gate(i) if phi3 => (layer(i, "ffn_up"), Some((0, 2 * ff))),
+        Role::Up(i) if phi3 => (layer(i, "ffn_up"), Some((ff, 2 * ff))),
+        Role::Embedding => ("token_embd".into(), None),
+        Role::PositionEmbedding => ("position_embd".into(), None),
+        Role::FinalNorm => ("output_norm".into(), None),
+        Role::Head => ("output".into(), None),
+        Role::AttentionNorm(i) => (layer(i, "attn_norm"), None),
+        Role::Query(i) => (layer(i, "attn_q"), None),
+        Role::Key(i) => (layer(i, "attn_k"), None),
+        Role::Value(i) => (layer(i, "attn_v"), None),
+        Role::QueryNorm(i) => (layer(i, "attn_q_norm"), None),
+        Role::KeyNorm(i) => (layer(i, "attn_k_norm"), None),
+        Role::AttentionOutput(i) => (layer(i, "attn_output"), None),
+        Role::AfterAttention(i) => (layer(i, "post_attention_norm"), None),
+        Role::FeedForwardNorm(i) => (layer(i, "ffn_norm"), None),
+        Role::Gate(i) => (layer(i, "ffn_gate"), None),
+        Role::Up(i) => (layer(i, "ffn_up"), None),
+        Role::Down(i) => (layer(i, "ffn_down"), None),
+        Role::AfterFeedForward(i) => (layer(i, "post_ffw_norm"), None),
     };
     match part {
-        Part::Weight => format!("{name}.weight"),
-        Part::Bias => format!("{name}.bias"),
+        Part::Weight => (format!("{name}.weight"), rows),
+        Part::Bias => (format!("{name}.bias"), rows),
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Loaded now, from Hugging Face folders: GPT-2, GPT-NeoX (Pythia), Llama 2 and 3, Mistral, SmolLM2, TinyLlama, Qwen 2,
 //! 2.5 and 3, OLMo 2, Gemma 2 and 3 (text) and Phi-3, by one [decoder](DecoderConfig) with a [style](DecoderStyle); from GGUF
-//! files the Llama family without rotary scaling; and the networks that [`train`] makes.
+//! files the same; and the networks that [`train`] makes.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod attention;

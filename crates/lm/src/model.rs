@@ -62,7 +62,8 @@ const TOKENS_AT_ONCE: usize = 1024;
 const ROWS_AT_ONCE: usize = 8192;
 
 impl LanguageModel {
-    /// Opens a `.gguf` file or a Hugging Face checkpoint folder. Weights become float32: 4 bytes a
+    /// Opens a `.gguf` file, a Hugging Face checkpoint folder, or `hf:ORG/NAME[@REVISION]` out of the hub's cache
+    /// ([`lawvere_token::resolve`]). Weights become float32: 4 bytes a
     /// parameter, and a decoder's head is kept twice ([`bytes`](Self::bytes)).
     ///
     /// # Errors
@@ -88,6 +89,7 @@ impl LanguageModel {
     }
 
     fn load(path: &Path, redraw: Option<u64>) -> Result<Self, LmError> {
+        let path = &lawvere_token::resolve(path)?;
         let mut model = if path.is_dir() {
             Self::open_folder(path, redraw)?
         } else {

@@ -209,15 +209,15 @@ fn tensors_that_do_not_fit_the_metadata_are_named() {
         ),
         (
             |d| add(d, "blk.0.attn_q.bias", &[8]),
-            "`blk.0.attn_q.bias`, which a llama model has no use for",
+            "`blk.0.attn_k.bias` is missing",
         ),
         (
             |d| add(d, "blk.1.attn_q.weight", &[8, 8]),
-            "`blk.1.attn_q.weight`, which a llama model has no use for",
+            "`blk.1.attn_q.weight`, which a model of this kind has no use for",
         ),
         (
-            |d| add(d, "rope_freqs.weight", &[2]),
-            "scales its rotary positions",
+            |d| add(d, "rope_freqs.weight", &[3]),
+            "`rope_freqs.weight` should hold 2 values in F32",
         ),
         (
             |d| add(d, "output.weight", &[8, 258]),

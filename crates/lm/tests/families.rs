@@ -72,6 +72,47 @@ const VARIANTS: [(&str, &str, &str); 16] = [
     ),
 ];
 
+/// The same as GGUF files.
+const GGUF: [(&str, &str, &str); 13] = [
+    ("gpt2", "GPT-2", "fused queries, keys and values"),
+    (
+        "gpt-neox",
+        "GPT-NeoX, Pythia",
+        "parallel residual, half of each head rotated",
+    ),
+    (
+        "gpt-neox-serial",
+        "GPT-NeoX, Pythia",
+        "serial residual, a quarter of each head rotated",
+    ),
+    ("llama-bias", "Llama 2", "biases of attention"),
+    ("llama-linear", "Llama 2", "linear rotary scaling"),
+    ("llama3", "Llama 3", "factors of rotary angles as a tensor"),
+    ("qwen2", "Qwen 2, 2.5", "biases of queries, keys and values"),
+    ("qwen3", "Qwen 3", "norms of queries and keys, head by head"),
+    (
+        "olmo2",
+        "OLMo 2",
+        "norms after sub-layers, of all queries and keys",
+    ),
+    (
+        "gemma2",
+        "Gemma 2",
+        "soft-caps, windows in every other layer",
+    ),
+    (
+        "gemma3",
+        "Gemma 3 (text)",
+        "windows in five layers of six, with rotations of their own",
+    ),
+    ("phi3", "Phi-3", "fused matrices"),
+    (
+        "phi3-longrope",
+        "Phi-3",
+        "rotary factors up to the original length",
+    ),
+];
+
 fn folder(variant: &str) -> PathBuf {
     root().join("fixtures/families").join(variant)
 }
@@ -83,7 +124,11 @@ struct Reference {
 }
 
 fn reference(variant: &str) -> Reference {
-    let bytes = std::fs::read(folder(variant).join("reference.safetensors")).unwrap();
+    reference_of(&folder(variant).join("reference.safetensors"))
+}
+
+fn reference_of(path: &Path) -> Reference {
+    let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let floats = |name: &str| -> Option<Vec<f32>> {
         let data = file.tensor(name).ok()?.data().to_vec();
@@ -123,29 +168,74 @@ fn off(found: &[f32], wanted: &[f32]) -> f32 {
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / spread(wanted)
 }
 
+fn check(name: &str, model: &LanguageModel, reference: &Reference) {
+    let mut batch = ContextBatch::new();
+    for row in &reference.rows {
+        let all: Vec<u32> = (1..=row.len() as u32).collect();
+        batch.push(row, &all).unwrap();
+    }
+    let layers: Vec<Layer> = (0..=model.last_layer().0).map(Layer).collect();
+    assert_eq!(layers.len(), reference.states.len(), "{name}");
+    let states = model.encode(&batch, &layers).unwrap();
+    for (layer, (found, wanted)) in states.iter().zip(&reference.states).enumerate() {
+        let off = off(found.data(), wanted);
+        assert!(
+            off < 1e-5,
+            "{name}, layer {layer}: off by {off} of the spread"
+        );
+    }
+    let logits = model.head().logits(states.last().unwrap()).unwrap();
+    let off = off(logits.data(), &reference.logits);
+    assert!(off < 1e-5, "{name}, logits: off by {off} of the spread");
+}
+
 #[test]
 fn states_of_every_layer_and_logits_are_those_of_transformers() {
     for (variant, ..) in VARIANTS {
         let model = LanguageModel::open(&folder(variant)).unwrap_or_else(|e| panic!("{e}"));
-        let reference = reference(variant);
-        let mut batch = ContextBatch::new();
-        for row in &reference.rows {
-            let all: Vec<u32> = (1..=row.len() as u32).collect();
-            batch.push(row, &all).unwrap();
-        }
-        let layers: Vec<Layer> = (0..=model.last_layer().0).map(Layer).collect();
-        assert_eq!(layers.len(), reference.states.len(), "{variant}");
-        let states = model.encode(&batch, &layers).unwrap();
-        for (layer, (found, wanted)) in states.iter().zip(&reference.states).enumerate() {
-            let off = off(found.data(), wanted);
-            assert!(
-                off < 1e-5,
-                "{variant}, layer {layer}: off by {off} of the spread"
-            );
-        }
-        let logits = model.head().logits(states.last().unwrap()).unwrap();
-        let off = off(logits.data(), &reference.logits);
-        assert!(off < 1e-5, "{variant}, logits: off by {off} of the spread");
+        check(variant, &model, &reference(variant));
+    }
+}
+
+#[test]
+fn gguf_files_of_every_family_are_the_same_networks() {
+    for (name, ..) in GGUF {
+        let path = folder("gguf").join(format!("{name}.gguf"));
+        let model = LanguageModel::open(&path).unwrap_or_else(|e| panic!("{e}"));
+        check(
+            name,
+            &model,
+            &reference_of(&path.with_extension("safetensors")),
+        );
+    }
+}
+
+#[test]
+fn networks_before_training_have_the_shapes_of_their_checkpoints() {
+    for (variant, ..) in VARIANTS {
+        let (own, drawn) = (
+            LanguageModel::open(&folder(variant)).unwrap(),
+            LanguageModel::untrained(&folder(variant), 1).unwrap(),
+        );
+        assert_eq!(own.architecture(), drawn.architecture());
+        assert_ne!(own.identity(), drawn.identity());
+        let row = reference(variant).rows[0].clone();
+        let total = drawn.score(&[(&row[..1], &row[1..])]).unwrap().scores[0].total;
+        // Near the uniform law.
+        let uniform = -((row.len() - 1) as f64) * 61f64.ln();
+        assert!(
+            (total - uniform).abs() < 0.2 * uniform.abs(),
+            "{variant}: {total} {uniform}"
+        );
+        // Weights are counted as they are stored.
+        let bytes = std::fs::read(folder(variant).join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let stored: usize = file
+            .tensors()
+            .iter()
+            .map(|(_, t)| t.shape().iter().product::<usize>())
+            .sum();
+        assert_eq!(own.architecture().parameters(), stored, "{variant}");
     }
 }
 
@@ -467,6 +557,16 @@ fn the_table_of_what_loads_is_what_is_tested() {
             serde_json::from_slice(&std::fs::read(folder(variant).join("config.json")).unwrap())
                 .unwrap();
         let kind = config["model_type"].as_str().unwrap();
+        table += &format!("| {family} | `{kind}` | {what} |\n");
+    }
+    table += "\n| family | `general.architecture` | as a GGUF file with |\n| --- | --- | --- |\n";
+    for (name, family, what) in GGUF {
+        let bytes = std::fs::read(folder("gguf").join(format!("{name}.gguf"))).unwrap();
+        // The first field: its name, its type, and a text.
+        let key = b"general.architecture";
+        let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len() + 4;
+        let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+        let kind = std::str::from_utf8(&bytes[at + 8..at + 8 + length]).unwrap();
         table += &format!("| {family} | `{kind}` | {what} |\n");
     }
     let wanted = format!("{head}{start}{table}{end}{tail}");

@@ -21,6 +21,8 @@ pub enum TokenError {
         found: String,
         supported: &'static str,
     },
+    #[error("hf:{name}: {what}")]
+    Hub { name: String, what: String },
     #[error("the text cannot be tokenized: {0}")]
     Encode(String),
     #[error("token ids cannot be turned into text: {0}")]

@@ -19,10 +19,12 @@ mod error;
 mod file;
 pub mod gguf;
 mod gguf_tokenizer;
+mod hub;
 mod tokenizer;
 
 pub use error::TokenError;
 pub use file::{hex, map_file, sha256_hex, sha256_of_file};
 pub use gguf_tokenizer::gguf_bos;
+pub use hub::resolve;
 pub use memmap2::Mmap;
 pub use tokenizer::Tokenizer;

@@ -26,11 +26,13 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// The tokenizer of a file: a GGUF checkpoint, a `tokenizer.json`, or a folder that holds one.
+    /// The tokenizer of a file: a GGUF checkpoint, a `tokenizer.json`, or a folder that holds one, or `hf:ORG/NAME` (see
+    /// [`resolve`](crate::resolve)).
     ///
     /// # Errors
     /// An unreadable or damaged file, a kind of tokenizer that is not supported.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
+        let path = &crate::resolve(path)?;
         if path
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("gguf"))

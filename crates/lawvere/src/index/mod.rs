@@ -103,7 +103,7 @@ impl TokenizerChoice {
                 let numbers: Vec<String> = (0..*size).map(|id| id.to_string()).collect();
                 Some(Tokenizer::of_words(&numbers)?)
             }
-            Self::File(path) if !path.exists() => {
+            Self::File(path) if !lawvere_token::resolve(path)?.exists() => {
                 return Err(RunError::Usage(format!(
                     "the tokenizer {} is neither `words`, `bytes`, `ids:N` nor a file or folder",
                     path.display()

@@ -24,6 +24,7 @@ pub struct Tokenized {
 /// # Errors
 /// A folder without `tokenizer.json`, [`Tokenizer::open`].
 pub fn open_tokenizer(path: &Path) -> Result<Tokenizer, RunError> {
+    let path = &lawvere_token::resolve(path)?;
     if path.is_dir() && !path.join("tokenizer.json").exists() {
         return Err(RunError::NoTokenizer {
             path: path.to_owned(),
