@@ -419,98 +419,79 @@ fn older_configurations_say_the_same() {
 
 #[test]
 fn what_is_not_supported_says_so() {
-    let refused = |variant: &str, change: &dyn Fn(&mut Value)| {
-        let copy = changed(variant, |c| change(c));
-        let error = LanguageModel::open(copy.path())
-            .expect_err(variant)
-            .to_string();
-        assert!(
-            !error.contains('\n') && error.contains("config.json"),
-            "{error}"
-        );
-        error
-    };
-    let cases: [(&str, &dyn Fn(&mut Value), &str); 14] = [
+    type Case = (&'static str, fn(&mut Value), &'static str);
+    let cases: [Case; 13] = [
         (
             "llama3",
-            &|c| c["rope_parameters"]["rope_type"] = json!("yarn"),
+            |c| c["rope_parameters"]["rope_type"] = json!("yarn"),
             "by `yarn`",
         ),
         (
             "llama3",
-            &|c| c["rope_parameters"]["factor"] = Value::Null,
+            |c| c["rope_parameters"]["factor"] = Value::Null,
             "`factor` is missing",
         ),
         (
             "llama3",
-            &|c| c["rope_parameters"]["factor"] = json!(-1),
+            |c| c["rope_parameters"]["factor"] = json!(-1),
             "positive factors",
         ),
-        ("llama3", &|c| c["hidden_act"] = json!("relu"), "`relu`"),
+        ("llama3", |c| c["hidden_act"] = json!("relu"), "`relu`"),
         (
             "llama3",
-            &|c| c["hidden_size"] = json!("wide"),
+            |c| c["hidden_size"] = json!("wide"),
             "`hidden_size` is \"wide\"; it should be a whole number",
         ),
         (
             "llama3",
-            &|c| c["attention_bias"] = json!(3),
+            |c| c["attention_bias"] = json!(3),
             "true or false",
         ),
         (
             "phi3-longrope",
-            &|c| c["rope_parameters"]["short_factor"] = json!([1.0]),
+            |c| c["rope_parameters"]["short_factor"] = json!([1.0]),
             "4 positive ones are needed",
         ),
         (
-            "phi3-longrope",
-            &|c| c["original_max_position_embeddings"] = json!(0),
-            "2 factors; 4",
-        ),
-        (
             "gemma2",
-            &|c| c["layer_types"] = json!(["full_attention"]),
+            |c| c["layer_types"] = json!(["full_attention"]),
             "1 layers have a kind of attention",
         ),
         (
             "gemma2",
-            &|c| c["layer_types"] = json!(["linear_attention", "a", "b"]),
+            |c| c["layer_types"] = json!(["linear_attention", "a", "b"]),
             "linear_attention",
         ),
         (
             "gemma2",
-            &|c| c["sliding_window"] = json!(0),
+            |c| c["sliding_window"] = json!(0),
             "window of attention is 0",
         ),
         (
             "gemma2",
-            &|c| c["attn_logit_softcapping"] = json!(-1.0),
+            |c| c["attn_logit_softcapping"] = json!(-1.0),
             "soft-cap is -1",
         ),
         (
             "gemma3",
-            &|c| c["use_bidirectional_attention"] = json!(true),
+            |c| c["use_bidirectional_attention"] = json!(true),
             "sees what comes later",
         ),
         (
             "gpt2",
-            &|c| c["scale_attn_by_inverse_layer_idx"] = json!(true),
+            |c| c["scale_attn_by_inverse_layer_idx"] = json!(true),
             "scales attention by layers",
         ),
     ];
     for (variant, change, wanted) in cases {
-        let copy = changed(variant, |c| change(c));
-        match LanguageModel::open(copy.path()) {
-            // The longest text is then what `rope_parameters` say.
-            Ok(model) => assert!(
-                variant == "phi3-longrope" && model.context_length() == 32,
-                "{wanted}"
-            ),
-            Err(_) => {
-                let error = refused(variant, change);
-                assert!(error.contains(wanted), "{error}");
-            }
-        }
+        let copy = changed(variant, change);
+        let error = LanguageModel::open(copy.path())
+            .expect_err(wanted)
+            .to_string();
+        assert!(
+            !error.contains('\n') && error.contains("config.json") && error.contains(wanted),
+            "{error}"
+        );
     }
     let copy = changed("gpt2", |c| c["model_type"] = json!("mamba"));
     let error = LanguageModel::open(copy.path()).unwrap_err().to_string();
