@@ -425,6 +425,11 @@ fn what_is_wrong_with_a_space_or_a_vector_is_said() {
         &["needs a potential"],
     );
     refused(with_space("isbell", "five.json", &[]), 2, &["--cuts"]);
+    refused(
+        with_space("isbell", "five.json", &["--vector", ""]),
+        2,
+        &["vector is empty"],
+    );
     let crown: Value = serde_json::from_str(&succeed(
         at,
         &[
@@ -546,6 +551,17 @@ fn a_corpus_and_a_model_make_spaces_of_texts() {
     ]);
     // 1/3, 1/3, 1/2: of three "the", three "cat" and two "sat" one is within it.
     assert!(near(&soft["temperatures"][2]["weights"][2], 3.0 / 7.0));
+    let unknown = ["metric", "check", "--index", "ix", "--within", "the zebra"];
+    fail(at, &unknown, 2, &["--within: \"the zebra\""], &[]);
+    let ids = [
+        "metric", "check", "--index", "ix", "--within", "the cat", "--ids",
+    ];
+    fail(at, &ids, 2, &["--ids"], &[]);
+    fs::write(at.join("marked"), "\u{feff}the\nthe cat\n").unwrap();
+    assert_eq!(
+        json(&["check", "--index", "ix", "--texts", "marked"])["texts"],
+        json!(2)
+    );
     let absent = ["metric", "embed", "--index", "ix", "cat the"];
     fail(
         at,
@@ -583,6 +599,14 @@ fn a_corpus_and_a_model_make_spaces_of_texts() {
         (&begun["texts"], &begun["forwarded"]),
         (&json!(tokens), &json!(tokens - 1))
     );
+    // Characters of several tokens: prefixes that end within one read alike.
+    let dog = json(&[
+        "embed",
+        "--model",
+        model,
+        "The dog \u{1f415}\u{200d}\u{1f9ba} ran",
+    ]);
+    assert!(dog["yoneda"].as_array().unwrap().len() > 5);
     let distance = json(&[&["distance"], &given[..], &["#1", "#2"]].concat());
     let scored = succeed(
         at,

@@ -70,7 +70,7 @@ pub struct SpaceArgs {
     #[arg(long, value_name = "TEXT", conflicts_with = "space")]
     within: Vec<String>,
     /// The lines of --texts are token ids, separated by spaces or commas
-    #[arg(long, requires = "texts", conflicts_with_all = ["space", "model"])]
+    #[arg(long, requires = "texts", conflicts_with_all = ["space", "model", "within"])]
     ids: bool,
     /// With --index or --corpus, how texts are ordered
     #[arg(long, value_enum, default_value = "subtext", conflicts_with_all = ["space", "model"])]

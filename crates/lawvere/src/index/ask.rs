@@ -509,11 +509,8 @@ pub fn samples(
 /// The lines of a file of queries; blank ones too, which are the empty text.
 ///
 /// # Errors
-/// A file that cannot be read, or is not UTF-8.
+/// A file that cannot be read, is not UTF-8, or holds NUL.
 pub fn lines_of(path: &Path) -> Result<Vec<String>, RunError> {
-    let text = std::fs::read_to_string(path).map_err(|source| RunError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = crate::model::read_text(path)?;
     Ok(text.lines().map(ToOwned::to_owned).collect())
 }

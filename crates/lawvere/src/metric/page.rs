@@ -10,8 +10,8 @@ use lawvere_report::{
 };
 use lawvere_text::{ContextOptions, DocumentEnd, TextSpace};
 
+use super::ContinuationPlan;
 use super::between::compare_read;
-use super::{ContinuationPlan, quoted};
 use crate::RunError;
 use crate::forest::PrefixTexts;
 
@@ -113,8 +113,7 @@ fn tree(
             reached: 0.0,
         });
     }
-    let names = nodes.iter().map(|node| quoted(&node.text)).collect();
-    let metric = Space::from_steps(names, &steps)?;
+    let metric = Space::from_steps(numbered(nodes.len()), &steps)?;
     let costs: Vec<f64> = nodes.iter().map(|node| -node.at_once.ln()).collect();
     let reached: Vec<f64> = metric
         .project(&costs)?
@@ -167,6 +166,11 @@ fn most_rays(laws: &[HashMap<u32, f64>], parents: &[Option<usize>], far: &[f64])
         .map(|(_, token)| token)
 }
 
+/// Names for spaces whose texts may read alike: those that end within a character.
+fn numbered(texts: usize) -> Vec<String> {
+    (0..texts).map(|i| format!("#{i}")).collect()
+}
+
 /// The most frequent text without a repeated token, with all that stands within it.
 fn within(space: &TextSpace) -> Result<Option<TextsWithin>, RunError> {
     let length = WITHIN.min(space.longest_document());
@@ -202,10 +206,7 @@ fn within(space: &TextSpace) -> Result<Option<TextsWithin>, RunError> {
         .iter()
         .map(|t| space.tokenizer().decode(t))
         .collect::<Result<_, _>>()?;
-    let metric = Space::from_steps(
-        names.iter().map(|n| quoted(n)).collect(),
-        &steps.collect::<Vec<_>>(),
-    )?;
+    let metric = Space::from_steps(numbered(texts.len()), &steps.collect::<Vec<_>>())?;
     let words: Vec<usize> = (0..texts.len()).filter(|&i| texts[i].len() == 1).collect();
     let whole = texts.len() - 1;
     // From a quarter to 16 nats, four to an octave.

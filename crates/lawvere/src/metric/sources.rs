@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use lawvere_lm::LanguageModel;
@@ -106,7 +106,15 @@ pub fn space_of_corpus(
     let asked = match choice {
         TextChoice::Lines { file, ids } => index::queries_of(&space, file, *ids)?,
         TextChoice::Within(texts) => {
-            let whole = index::queries(&space, texts, false)?;
+            let read = |text: &String| {
+                let found = index::queries(&space, std::slice::from_ref(text), false);
+                found.map_err(|e| choice.place().error(format!("{text:?}: {e}")))
+            };
+            let whole: Vec<Query> = texts
+                .iter()
+                .map(read)
+                .collect::<Result<Vec<_>, _>>()?
+                .concat();
             check_present(&space, &whole, choice)?;
             let whole: Vec<Vec<u32>> = whole.into_iter().map(|q| q.tokens).collect();
             let query = |tokens: Vec<u32>| {
@@ -118,8 +126,11 @@ pub fn space_of_corpus(
         }
     };
     let counts = check_present(&space, &asked, choice)?;
-    let (names, tokens): (Vec<String>, Vec<Vec<u32>>) =
+    let (mut names, tokens): (Vec<String>, Vec<Vec<u32>>) =
         asked.into_iter().map(|q| (q.text, q.tokens)).unzip();
+    if let TextChoice::Within(_) = choice {
+        tell_apart(&mut names, &tokens);
+    }
     let wrong = |what: String| choice.place().error(what);
     let covers = order.covers(&tokens).ok_or_else(|| {
         wrong("its texts are too many to be held against one another; take --order prefix".into())
@@ -180,7 +191,9 @@ pub fn space_of_model(
                 Some(tokenizer) => Ok(tokenizer.decode(text)?),
                 None => Err(no_tokenizer(&model)),
             };
-            found.iter().map(name).collect::<Result<_, RunError>>()?
+            let mut names: Vec<String> = found.iter().map(name).collect::<Result<_, RunError>>()?;
+            tell_apart(&mut names, &found);
+            names
         }
     };
     let covers = Order::Prefix.covers(&found).unwrap_or_default();
@@ -208,6 +221,20 @@ pub fn space_of_model(
     Ok(set)
 }
 
+/// Names of different texts that read alike, as those do that end within a character, get their tokens added.
+fn tell_apart(names: &mut [String], texts: &[Vec<u32>]) {
+    let mut times: HashMap<String, usize> = HashMap::new();
+    for name in names.iter() {
+        *times.entry(name.clone()).or_default() += 1;
+    }
+    for (name, text) in names.iter_mut().zip(texts) {
+        if times.get(name).is_some_and(|&n| n > 1) {
+            let ids: Vec<String> = text.iter().map(u32::to_string).collect();
+            *name = format!("{name} (tokens {})", ids.join(" "));
+        }
+    }
+}
+
 fn no_tokenizer(model: &LanguageModel) -> RunError {
     RunError::NoTokenizer {
         path: model.path().to_owned(),
@@ -222,6 +249,13 @@ fn pairs(covers: &[Vec<usize>]) -> impl Iterator<Item = (usize, usize)> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_read_alike_are_told_apart() {
+        let mut names = ["a", "b", "a"].map(String::from).to_vec();
+        tell_apart(&mut names, &[vec![1], vec![2], vec![3, 4]]);
+        assert_eq!(names, ["a (tokens 1)", "b", "a (tokens 3 4)"]);
+    }
 
     #[test]
     fn what_texts_hold_comes_once_and_shorter_first() {

@@ -12,6 +12,11 @@ use crate::model::{Place, read_text};
 /// # Errors
 /// No such file, or one of another form; NaN in a JSON array (in others the lens refuses it).
 pub fn read_extended(given: &str) -> Result<Vec<f64>, RunError> {
+    if given.trim().is_empty() {
+        return Err(RunError::Usage(
+            "the vector is empty; give a JSON array of numbers, or the name of a .json, .npy or .safetensors".into(),
+        ));
+    }
     let path = Path::new(given);
     let (text, place) = if given.trim_start().starts_with('[') {
         (given.to_owned(), Place::Argument("the vector".into()))
