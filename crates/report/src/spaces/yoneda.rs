@@ -4,7 +4,7 @@ use serde_json::json;
 use super::data::TextsWithin;
 use crate::ReportError;
 use crate::figure::{Chart, Figure};
-use crate::number::{count, figure, percent, plural};
+use crate::number::{count, figure, plural};
 use crate::table::{Table, cell};
 use crate::text::{plotly_text, quoted};
 
@@ -79,11 +79,11 @@ pub(super) fn yoneda(within: &TextsWithin) -> Result<Figure, ReportError> {
     )];
     if let Some(word) = nearest {
         sentences.push(format!(
-            "Of its tokens {} is nearest to it, {} nats away: it occurs {} times, and {} of them are within it.",
+            "Of its tokens {} is nearest to it, {} nats away: it occurs {} times, {} times as often.",
             quoted(&texts[word]),
             figure(value(word, whole)),
             count(within.counts.get(word).copied().unwrap_or(0)),
-            percent((-value(word, whole)).exp(), 1.0),
+            figure(value(word, whole).exp()),
         ));
     }
     let table = (0..n).flat_map(|i| {
