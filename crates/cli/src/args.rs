@@ -102,6 +102,27 @@ pub struct CorpusArgs {
 }
 
 impl CorpusArgs {
+    /// Refuses what says how a corpus is read where none is given.
+    pub fn without_corpus(&self) -> Result<(), RunError> {
+        let changed = [
+            ("--documents", !matches!(self.documents, Documents::Line)),
+            ("--format", self.format.is_some()),
+            ("--field", self.field.is_some()),
+            ("--lossy", self.lossy),
+            (
+                "--longest-document",
+                self.longest_document != CorpusOptions::LONGEST_DOCUMENT,
+            ),
+            ("--end-token", self.end_token.is_some()),
+        ];
+        match changed.iter().find(|(_, changed)| *changed) {
+            None => Ok(()),
+            Some((flag, _)) => Err(RunError::Usage(format!(
+                "{flag} says how a --corpus is read, and none is given"
+            ))),
+        }
+    }
+
     pub fn options(&self, corpus: &[PathBuf]) -> CorpusOptions {
         CorpusOptions {
             paths: corpus.to_vec(),

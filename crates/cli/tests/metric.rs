@@ -539,7 +539,7 @@ fn a_corpus_and_a_model_make_spaces_of_texts() {
     ];
     assert_eq!(json(&begun)["texts"], json!(3));
     let asked = json(&["distance", "--index", "ix", "cat", "the cat sat"]);
-    assert_eq!(asked["distance"], distance["distance"]);
+    assert!(near(&asked["distance"], 3f64.ln()));
     let soft = json(&[
         "boltzmann",
         "--index",
@@ -551,6 +551,30 @@ fn a_corpus_and_a_model_make_spaces_of_texts() {
     ]);
     // 1/3, 1/3, 1/2: of three "the", three "cat" and two "sat" one is within it.
     assert!(near(&soft["temperatures"][2]["weights"][2], 3.0 / 7.0));
+    // Blanks tell texts apart: in bytes, "e" and " e" are different texts.
+    let letters = ["distance", "--corpus", "a.txt", "--tokenizer", "bytes"];
+    let blank = json(&[&letters[..], &["c", " c"]].concat());
+    assert_eq!(blank["texts"], json!(["c", " c"]));
+    // Every "c" of the corpus stands after a blank.
+    assert!(near(&blank["distance"], 0.0) && blank["back"] == "inf");
+    for (flag, value) in [
+        ("--documents", "file"),
+        ("--field", "x"),
+        ("--end-token", "3"),
+    ] {
+        let index = [
+            "metric", "check", "--index", "ix", "--within", "cat", flag, value,
+        ];
+        fail(at, &index, 2, &[flag, "--corpus"], &[]);
+    }
+    let absent = ["metric", "distance", "--index", "ix", "cat", "cat the"];
+    fail(
+        at,
+        &absent,
+        2,
+        &["the text: \"cat the\" does not occur"],
+        &[],
+    );
     let unknown = ["metric", "check", "--index", "ix", "--within", "the zebra"];
     fail(at, &unknown, 2, &["--within: \"the zebra\""], &[]);
     let ids = [
@@ -567,7 +591,7 @@ fn a_corpus_and_a_model_make_spaces_of_texts() {
         at,
         &absent,
         2,
-        &["--within", "\"cat the\" does not occur"],
+        &["the text", "\"cat the\" does not occur"],
         &[],
     );
 
@@ -709,6 +733,21 @@ fn texts_are_compared_by_their_continuations() {
         &["order of a Renyi divergence is 0", "or inf"],
     );
     refused(
+        &[
+            "a text",
+            "another",
+            "--continuations",
+            "18446744073709551615",
+        ],
+        2,
+        &["at most 100000"],
+    );
+    refused(
+        &["a text", "another", "--tokens", "18446744073709551615"],
+        2,
+        &["text 1"],
+    );
+    refused(
         &["a text", "another", "--continuations", "1"],
         2,
         &["at least 2"],
@@ -800,6 +839,13 @@ fn distances_are_held_against_judgements() {
     );
     refused("words.csv", &["words.csv: line 1: the score is `high`"]);
     refused("few.csv", &["few.csv: 1 pairs"]);
+    fs::write(at.join("same.csv"), "a,b,1\nc,d,1\ne,f,1\n").unwrap();
+    refused("same.csv", &["same.csv: all scores are 1"]);
+    let judged = ["metric", "evaluate", "--model", &model, "--sts", "sts.csv"];
+    let long = [&judged[..], &["--tokens", "9000"]].concat();
+    fail(at, &long, 1, &["sts.csv: line 1"], &[]);
+    let mixed = [&judged[..], &["--contexts", "3"]].concat();
+    fail(at, &mixed, 2, &["--contexts"], &[]);
 }
 
 #[test]

@@ -32,7 +32,8 @@ pub fn wilson_interval(successes: usize, trials: usize) -> [f64; 2] {
 }
 
 /// The 95 % interval of a statistic of `n` items by the bootstrap's percentiles: `statistic` is asked about the items that
-/// were drawn, by their numbers, 2,000 times. NaN is taken as larger than every number.
+/// were drawn, by their numbers, 2,000 times. A draw of NaN is left out; where there is no other, or no item, both ends
+/// are NaN.
 ///
 /// *Source:* Efron, *Bootstrap methods: another look at the jackknife* (1979).
 pub fn bootstrap_interval(
@@ -40,6 +41,9 @@ pub fn bootstrap_interval(
     seed: u64,
     mut statistic: impl FnMut(&[usize]) -> f64,
 ) -> [f64; 2] {
+    if n == 0 {
+        return [f64::NAN; 2];
+    }
     let mut rng = StdRng::seed_from_u64(seed);
     let mut chosen = vec![0; n];
     let mut drawn: Vec<f64> = (0..DRAWS)
@@ -48,8 +52,11 @@ pub fn bootstrap_interval(
             statistic(&chosen)
         })
         .collect();
+    drawn.retain(|x| !x.is_nan());
     drawn.sort_by(f64::total_cmp);
-    [drawn[DRAWS / 40], drawn[DRAWS - 1 - DRAWS / 40]]
+    let cut = drawn.len() / 40;
+    let at = |i: Option<usize>| i.and_then(|i| drawn.get(i)).copied().unwrap_or(f64::NAN);
+    [at(Some(cut)), at(drawn.len().checked_sub(1 + cut))]
 }
 
 #[cfg(test)]
@@ -74,5 +81,14 @@ mod tests {
         let width = Z / 12f64.sqrt() / 20.0;
         assert!((mean - width - low).abs() < 0.005 && (mean + width - high).abs() < 0.005);
         assert_eq!(bootstrap_interval(400, 0, of), [low, high]);
+        assert!(bootstrap_interval(0, 0, of).iter().all(|x| x.is_nan()));
+        let odd = |chosen: &[usize]| {
+            if chosen[0].is_multiple_of(2) {
+                -f64::NAN
+            } else {
+                1.0
+            }
+        };
+        assert_eq!(bootstrap_interval(9, 0, odd), [1.0, 1.0]);
     }
 }

@@ -9,13 +9,16 @@ use crate::RunError;
 /// What a result rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Origin {
-    /// `matrix`, `observation`, `index` or `corpus`.
+    /// `matrix`, `observation`, `space`, `index`, `corpus` or `model`.
     pub kind: &'static str,
     /// The files or the folder.
     pub paths: Vec<PathBuf>,
-    /// The SHA-256 of each file of a matrix, and of an observation's `observation.json`.
+    /// The SHA-256 of each file of a matrix or a space, and of the JSON that describes an observation or an index.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sha256: Vec<String>,
+    /// The SHA-256 of the file that texts were read from, the last of the paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub texts_sha256: Option<String>,
     /// How contexts were chosen, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choice: Option<String>,
@@ -37,6 +40,7 @@ impl Origin {
             kind,
             paths: paths.iter().map(|p| p.to_path_buf()).collect(),
             sha256: paths.iter().map(|p| hash(p)).collect::<Result<_, _>>()?,
+            texts_sha256: None,
             choice: None,
             corpus_sha256: None,
             tokenizer_sha256: None,
@@ -44,10 +48,10 @@ impl Origin {
         })
     }
 
-    /// Adds a file that it rests on too.
-    pub(crate) fn also(&mut self, path: &Path) -> Result<(), RunError> {
+    /// Adds the file that texts were read from.
+    pub(crate) fn with_texts(&mut self, path: &Path) -> Result<(), RunError> {
         self.paths.push(path.to_path_buf());
-        self.sha256.push(hash(path)?);
+        self.texts_sha256 = Some(hash(path)?);
         Ok(())
     }
 

@@ -126,7 +126,9 @@ pub(crate) fn decoder_config(
         None => hidden_size.checked_div(heads).unwrap_or(0),
     };
     let feed_forward_size = match family {
-        Family::Gpt2 => fields.size("n_inner")?.unwrap_or(4 * hidden_size),
+        Family::Gpt2 => fields
+            .size("n_inner")?
+            .unwrap_or(hidden_size.saturating_mul(4)),
         _ => fields.required(&["intermediate_size"])?,
     };
     let gemma = matches!(family, Family::Gemma2 | Family::Gemma3);

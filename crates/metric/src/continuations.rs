@@ -44,7 +44,9 @@ impl Continuations {
     ///
     /// For finite α it is estimated from all continuations as draws of the mixture `m = (p_u + p_v) / 2`, half from either side,
     /// where no weight `p / m` is above 2: `log E_m[(p_u/m)^α (p_v/m)^(1-α)] / (α - 1)`, at 1 its limit, the Kullback-Leibler
-    /// divergence. The standard error is that of the two halves, by the delta method at other orders.
+    /// divergence. The mean of `α p_u/m + (1-α) p_v/m` is known to be 1, and only what differs from it is estimated: no
+    /// estimate is below 0, and those of near orders are near. The standard error is that of the two halves, by the delta
+    /// method at other orders than 1; orders much above 1 rest on few continuations, and so does their error.
     ///
     /// For `α = inf` the value is the largest `log p_u(t) / p_v(t)` seen, the Funk distance `D(c_u, c_v)` over those continuations: a
     /// lower bound, which has no standard error.
@@ -71,18 +73,38 @@ impl Continuations {
             });
         }
         if alpha == 1.0 {
-            return Ok(self.mean(|t| match relative(t).0 {
-                p if p > 0.0 => p * log_ratio(t),
-                _ => 0.0,
+            return Ok(self.mean(|t| {
+                let (p, q) = relative(t);
+                let term = if p > 0.0 { p * log_ratio(t) } else { 0.0 };
+                term - p + q
             }));
         }
-        let mean = self.mean(|t| {
+        let power = |t: &Continuation| {
+            let (p, q) = log_relative(t);
+            alpha * p + (1.0 - alpha) * q
+        };
+        let all = || self.of_first.iter().chain(&self.of_second);
+        // The largest term is 1 at most, as high powers may be beyond floats.
+        let shift = all().map(power).fold(0.0, f64::max);
+        if shift == f64::INFINITY {
+            return Ok(Estimate {
+                value: f64::INFINITY,
+                error: None,
+            });
+        }
+        let one = (-shift).exp();
+        let rest = self.mean(|t| {
             let (p, q) = relative(t);
-            p.powf(alpha) * q.powf(1.0 - alpha)
+            (power(t) - shift).exp() - (alpha * p + (1.0 - alpha) * q) * one
         });
+        let mean = one + rest.value;
+        let log = match shift {
+            0.0 => rest.value.ln_1p(),
+            _ => shift + mean.ln(),
+        };
         Ok(Estimate {
-            value: mean.value.ln() / (alpha - 1.0),
-            error: mean.error.map(|e| e / (mean.value * (alpha - 1.0).abs())),
+            value: log / (alpha - 1.0),
+            error: rest.error.map(|e| e / (mean * (alpha - 1.0).abs())),
         })
     }
 
@@ -107,8 +129,12 @@ impl Continuations {
     /// As [`renyi`](Self::renyi).
     pub fn direction(&self) -> Result<Estimate, MetricError> {
         self.check()?;
-        // E_m[(p_u + p_v)/m log p_u/p_v], where p_u + p_v is twice m: in one sum, what they share cannot count twice.
-        Ok(self.mean(|t| 2.0 * (t.after_first - t.after_second)))
+        // E_m[(p_u + p_v)/m log p_u/p_v], where p_u + p_v is twice m: in one sum, what they share cannot count twice. The
+        // mean of p_u/m - p_v/m is 0, and it varies with the ratio.
+        Ok(self.mean(|t| {
+            let (p, q) = relative(t);
+            2.0 * (t.after_first - t.after_second - p + q)
+        }))
     }
 
     /// Liu's distance: the mean over all continuations of `|log M_u(t) - log M_v(t)|`, M the geometric mean of a
@@ -181,6 +207,14 @@ impl Continuations {
         }
         Ok(())
     }
+}
+
+/// The logarithms of [`relative`], which are finite where those are 0 in floats.
+fn log_relative(t: &Continuation) -> (f64, f64) {
+    let difference = t.after_second - t.after_first;
+    // log(2 / (1 + e^x))
+    let log = |x: f64| std::f64::consts::LN_2 - x.max(0.0) - (-x.abs()).exp().ln_1p();
+    (log(difference), log(-difference))
 }
 
 /// `p_u / m` and `p_v / m` for the mixture m; both are at most 2, and add up to it.
@@ -275,6 +309,49 @@ mod tests {
             .collect();
         let mean = by_hand.iter().sum::<f64>() / by_hand.len() as f64;
         assert!((found.trajectory_distance().unwrap().value - mean).abs() < 1e-12);
+    }
+
+    #[test]
+    fn near_orders_are_near_and_high_ones_finite() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let mut half = |sign: f64| -> Vec<Continuation> {
+            let mut one = || {
+                let a = -10.0 - 20.0 * rng.random_range(0.0..1.0f64);
+                Continuation {
+                    length: 4,
+                    after_first: a,
+                    after_second: a - sign * rng.random_range(-1.0..9.0f64),
+                }
+            };
+            (0..20).map(|_| one()).collect()
+        };
+        let found = Continuations {
+            of_first: half(1.0),
+            of_second: half(-1.0),
+        };
+        let at = |alpha: f64| found.renyi(alpha).unwrap();
+        let one = at(1.0);
+        for alpha in [1.0 - 1e-9, 1.0 + 1e-9, 0.999, 1.001] {
+            let near = at(alpha);
+            assert!(
+                (near.value - one.value).abs() < 0.02 * one.value,
+                "{alpha}: {near:?}"
+            );
+            assert!((near.error.unwrap() - one.error.unwrap()).abs() < 0.02 * one.value);
+        }
+        let mut last = 0.0;
+        for alpha in [1e-6, 0.1, 0.5, 0.9, 1.0, 1.5, 3.0, 50.0, 1e3, 1e6] {
+            let here = at(alpha);
+            assert!(
+                here.value.is_finite() && here.error.unwrap().is_finite(),
+                "{alpha}: {here:?}"
+            );
+            // A divergence grows with its order, and so do these estimates of one sample.
+            assert!(here.value >= last - 1e-9, "{alpha}: {here:?} after {last}");
+            last = here.value;
+        }
+        // The largest ratio is the limit.
+        assert!((at(1e6).value - at(f64::INFINITY).value).abs() < 1e-3 * last);
     }
 
     #[test]

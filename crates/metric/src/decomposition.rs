@@ -29,6 +29,9 @@ pub struct Decomposition {
     pub parts: Vec<Part>,
 }
 
+/// Rounding of a level, as a share of the logarithms that it is the difference of.
+const ROUNDING: f64 = 1e-13;
+
 impl Decomposition {
     /// The connected lower set of a part, increasing.
     pub fn members(&self, part: usize) -> Vec<usize> {
@@ -115,6 +118,16 @@ fn by_levels(
         }
     }
     let mut order: Vec<usize> = (0..n).filter(|&i| levels[i] > f64::NEG_INFINITY).collect();
+    order.sort_by(|&a, &b| levels[b].total_cmp(&levels[a]));
+    // Levels that rounding alone keeps apart are one, or each would be a part of its own.
+    let mut same = f64::INFINITY;
+    for &text in &order {
+        let size = z[text].ln().abs() + potential[text].abs();
+        if same - levels[text] > ROUNDING * (10.0 + size) {
+            same = levels[text];
+        }
+        levels[text] = same;
+    }
     order.sort_by(|&a, &b| levels[b].total_cmp(&levels[a]).then(a.cmp(&b)));
     let mut above: Vec<Vec<usize>> = vec![Vec::new(); n];
     for (j, lower) in below.iter().enumerate() {

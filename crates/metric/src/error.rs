@@ -91,6 +91,8 @@ pub enum MetricError {
         limit: usize,
         instead: &'static str,
     },
+    #[error("the order has more than {limit} cuts; ask for the completions of single vectors")]
+    Cuts { limit: usize },
     #[error("{argument} is {value}; it should be {wanted}")]
     Argument {
         argument: &'static str,

@@ -1,5 +1,7 @@
 //! Isbell's conjugates and the completion that they make.
 
+use std::collections::HashSet;
+
 use lawvere_core::tropical::hom;
 use serde::Serialize;
 
@@ -118,34 +120,38 @@ impl Space {
     /// More cuts than `most`.
     pub fn cuts(&self, most: usize) -> Result<Vec<Vec<usize>>, MetricError> {
         let n = self.len();
-        let principal =
-            |j: usize| -> Vec<usize> { (0..n).filter(|&i| self.d(i, j) < f64::INFINITY).collect() };
-        let principal: Vec<Vec<usize>> = (0..n).map(principal).collect();
-        let mut seen: std::collections::BTreeSet<Vec<usize>> = principal.iter().cloned().collect();
-        let mut found: Vec<Vec<usize>> = seen.iter().cloned().collect();
+        // Sets as bits.
+        let principal: Vec<Vec<u64>> = (0..n)
+            .map(|j| {
+                let mut set = vec![0u64; n.div_ceil(64)];
+                for i in (0..n).filter(|&i| self.d(i, j) < f64::INFINITY) {
+                    set[i / 64] |= 1 << (i % 64);
+                }
+                set
+            })
+            .collect();
+        let mut seen: HashSet<Vec<u64>> = principal.iter().cloned().collect();
+        let mut found: Vec<Vec<u64>> = seen.iter().cloned().collect();
         let mut next = 0;
-        while next < found.len() {
+        while next < found.len() && found.len() <= most {
             let cut = found[next].clone();
             next += 1;
             for other in &principal {
-                let common: Vec<usize> = cut
-                    .iter()
-                    .copied()
-                    .filter(|i| other.binary_search(i).is_ok())
-                    .collect();
-                if !common.is_empty() && seen.insert(common.clone()) {
+                let common: Vec<u64> = cut.iter().zip(other).map(|(a, b)| a & b).collect();
+                if common.iter().any(|&bits| bits != 0) && seen.insert(common.clone()) {
                     found.push(common);
-                    if found.len() > most {
-                        return Err(MetricError::TooMany {
-                            what: "listing the cuts of the order",
-                            texts: n,
-                            limit: most,
-                            instead: "ask for the completion of single vectors",
-                        });
-                    }
                 }
             }
         }
-        Ok(seen.into_iter().collect())
+        if found.len() > most {
+            return Err(MetricError::Cuts { limit: most });
+        }
+        let texts = |set: &Vec<u64>| {
+            let held = |&i: &usize| set[i / 64] >> (i % 64) & 1 == 1;
+            (0..n).filter(held).collect()
+        };
+        let mut cuts: Vec<Vec<usize>> = found.iter().map(texts).collect();
+        cuts.sort();
+        Ok(cuts)
     }
 }

@@ -277,6 +277,24 @@ proptest! {
         }
     }
 
+    /// A single cost comes from below its text alone: one ray, whatever rounding does on the way.
+    #[test]
+    fn four_a_projected_point_is_the_ray_of_its_text(seed in any::<u64>(), n in 2usize..60) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        for kind in [Kind::Forest, Kind::Potential] {
+            let space = space(kind, n, &mut rng);
+            let text = rng.random_range(0..n);
+            let mut cost = vec![f64::INFINITY; n];
+            cost[text] = rng.random_range(0.0..30.0);
+            let below = space.project(&cost).unwrap().below;
+            let point: Vec<f64> = below.iter().map(|x| (-x).exp()).collect();
+            let parts = space.decompose(&point).unwrap();
+            prop_assert_eq!(parts.parts.len(), 1, "{:?}: {:?}", kind, parts.parts);
+            let under: Vec<usize> = (0..n).filter(|&i| space.d(i, text) < f64::INFINITY).collect();
+            prop_assert_eq!(parts.members(0), under);
+        }
+    }
+
     #[test]
     fn five_extensions_lie_between_the_two_and_restrict_to_what_was_given(
         seed in any::<u64>(), n in 1usize..30,

@@ -9,25 +9,26 @@ use lawvere::RunError;
 use lawvere::metric::{self, ContinuationPlan, WordPlan};
 
 use super::SCHEMA;
+use super::texts::number;
 use crate::args::{Global, positive, told_with};
 use crate::output::Screen;
 
 /// How continuations are drawn.
 #[derive(Args)]
 struct ContinuationArgs {
-    /// Continuations drawn after each text
-    #[arg(long, default_value_t = 20, value_parser = positive, value_name = "N")]
-    continuations: usize,
-    /// The most tokens of a continuation
-    #[arg(long, default_value_t = 10, value_parser = positive, value_name = "N")]
-    tokens: usize,
+    /// Continuations drawn after each text [default: 20]
+    #[arg(long, value_parser = positive, value_name = "N")]
+    continuations: Option<usize>,
+    /// The most tokens of a continuation [default: 10]
+    #[arg(long, value_parser = positive, value_name = "N")]
+    tokens: Option<usize>,
 }
 
 impl ContinuationArgs {
     fn plan(&self, global: &Global) -> ContinuationPlan {
         ContinuationPlan {
-            samples: self.continuations,
-            tokens: self.tokens,
+            samples: self.continuations.unwrap_or(20),
+            tokens: self.tokens.unwrap_or(10),
             seed: global.seed,
         }
     }
@@ -68,7 +69,7 @@ impl CompareArgs {
                     let _ = write!(
                         out,
                         "\n  order {}: there {}, back {}, both {}",
-                        d.order,
+                        number(d.order),
                         estimate(&d.forward),
                         estimate(&d.back),
                         estimate(&d.symmetric)
@@ -136,9 +137,11 @@ impl NearestArgs {
 }
 
 fn estimate(e: &metric::Estimate) -> String {
+    // What rounds to nothing has no sign.
+    let value = if e.value.abs() < 5e-4 { 0.0 } else { e.value };
     match e.error {
-        Some(error) => format!("{:.3} ± {error:.3}", e.value),
-        None => format!("at least {:.3}", e.value),
+        Some(error) => format!("{value:.3} ± {error:.3}"),
+        None => format!("at least {value:.3}"),
     }
 }
 
@@ -157,12 +160,12 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "FILE.tsv", requires = "index")]
     hyponyms: Option<PathBuf>,
     /// With --hyponyms, the corpus whose contexts words are put into: an index made with the model's tokenizer
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "sts")]
     index: Option<PathBuf>,
     /// With --hyponyms, places of each word that are taken as contexts
-    #[arg(long, default_value_t = 8, value_parser = positive, value_name = "N")]
+    #[arg(long, default_value_t = 8, value_parser = positive, value_name = "N", conflicts_with = "sts")]
     contexts: usize,
-    /// Only the first N pairs
+    /// Only the first N pairs; of words the first that can be judged
     #[arg(long, value_name = "N", value_parser = positive)]
     limit: Option<usize>,
     #[command(flatten)]
@@ -174,6 +177,11 @@ impl EvaluateArgs {
         let start = Instant::now();
         let on_event = &mut |event| screen.show(event);
         if let (Some(pairs), Some(index)) = (&self.hyponyms, &self.index) {
+            if self.drawn.continuations.or(self.drawn.tokens).is_some() {
+                return Err(RunError::Usage(
+                    "--continuations and --tokens go with --sts: no continuations are drawn for --hyponyms".into(),
+                ));
+            }
             let plan = WordPlan {
                 contexts: self.contexts,
                 seed: global.seed,

@@ -8,7 +8,7 @@ use lawvere::metric::{self, read_extended};
 use lawvere::{Event, RunError};
 use serde_json::json;
 
-use super::texts::{SpaceArgs, VectorArgs, answer, named, number, table};
+use super::texts::{Asked, SpaceArgs, VectorArgs, answer, named, number, table};
 use crate::args::Global;
 use crate::output::Screen;
 
@@ -26,7 +26,7 @@ pub struct CheckArgs {
 impl CheckArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open(&[], screen)?;
+        let set = self.space.open(Asked::Nothing, screen)?;
         if set.space.is_some() && set.names.len() >= MANY {
             screen.show(Event::Part(format!(
                 "holding {} texts against one another, three at a time",
@@ -73,7 +73,7 @@ pub struct DistanceArgs {
 impl DistanceArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open(&[&self.a, &self.b], screen)?;
+        let set = self.space.open(Asked::Pair(&self.a, &self.b), screen)?;
         let found = metric::distance(&set, &self.a, &self.b)?;
         answer(&found, &set, global, start, |found| {
             let nats =
@@ -101,7 +101,7 @@ pub struct EmbedArgs {
 impl EmbedArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open(&[&self.text], screen)?;
+        let set = self.space.open(Asked::Within(&self.text), screen)?;
         let found = metric::embed(&set, &self.text)?;
         answer(&found, &set, global, start, |found| {
             let columns = [
@@ -155,11 +155,13 @@ impl SpanArgs {
         answer(&found, &set, global, start, |found| match &found.missed {
             Some(missed) => format!(
                 "not in P(L): x at {:?} is {} nats more than x at {:?} and their distance",
-                set.names[missed.from], missed.by, set.names[missed.to]
+                set.names[missed.from],
+                number(missed.by),
+                set.names[missed.to]
             ),
             None => {
                 let line = |c: &metric::Coordinate| {
-                    let value = c.value.map_or("none".into(), |v| v.to_string());
+                    let value = c.value.map_or("none".into(), |v| number(v.get()));
                     format!("\n{value:>12}  {:?}", c.text)
                 };
                 let lines: String = found.generators.iter().map(line).collect();
@@ -182,7 +184,7 @@ pub struct RaysArgs {
 impl RaysArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open(&[], screen)?;
+        let set = self.space.open(Asked::Nothing, screen)?;
         if self.count {
             let found = metric::count_rays(&set)?;
             return answer(&found, &set, global, start, |found| {
@@ -285,7 +287,7 @@ pub struct BoltzmannArgs {
 impl BoltzmannArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open(&[&self.text], screen)?;
+        let set = self.space.open(Asked::Within(&self.text), screen)?;
         let found = metric::boltzmann(&set, &self.text, &self.parts, &self.temperature)?;
         answer(&found, &set, global, start, |found| {
             let mut out = format!("{:?} by", found.text);
@@ -330,11 +332,15 @@ pub struct IsbellArgs {
 impl IsbellArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open(&[], screen)?;
+        let set = self.space.open(Asked::Nothing, screen)?;
         let Some(vector) = &self.vector else {
             let found = metric::completion(&set)?;
             return answer(&found, &set, global, start, |found| {
-                let mut out = format!("{} cuts", found.cuts.len());
+                let mut out = format!(
+                    "{} cuts; a point is c - f on a cut and infinite off it, f the potential\n{}",
+                    found.cuts.len(),
+                    table(&set.names, &[("potential", &found.potential)])
+                );
                 for cut in &found.cuts {
                     let names: Vec<String> = cut.names.iter().map(|n| format!("{n:?}")).collect();
                     let _ = write!(out, "\n  {}", names.join(", "));
@@ -398,7 +404,7 @@ pub struct MagnitudeArgs {
 impl MagnitudeArgs {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let start = Instant::now();
-        let set = self.space.open(&[], screen)?;
+        let set = self.space.open(Asked::Nothing, screen)?;
         let found = metric::magnitude(&set, &self.t)?;
         answer(&json!({"magnitudes": found}), &set, global, start, |_| {
             let line =

@@ -84,27 +84,45 @@ enum OrderChoice {
     Prefix,
 }
 
+/// What a question is about, which is a space where none is named.
+pub enum Asked<'a> {
+    /// A whole space.
+    Nothing,
+    /// Two texts, of which no other is needed.
+    Pair(&'a str, &'a str),
+    /// A text and all within it.
+    Within(&'a str),
+}
+
 impl SpaceArgs {
-    /// The space; where neither --texts nor --within says which texts, of all within those that are `asked` about.
-    pub fn open(&self, asked: &[&String], screen: &mut Screen) -> Result<TextSet, RunError> {
+    /// The space; where neither --texts nor --within says which texts, that of `asked`.
+    pub fn open(&self, asked: Asked<'_>, screen: &mut Screen) -> Result<TextSet, RunError> {
+        if self.corpus.is_empty() {
+            self.reading.without_corpus()?;
+        }
         if let Some(space) = &self.space {
             return metric::read_space(space);
         }
-        let within = match &self.within[..] {
-            [] => asked.iter().map(|text| (*text).clone()).collect(),
-            some => some.to_vec(),
+        let given = |texts: Vec<String>, within, argument: &str| TextChoice::Given {
+            texts,
+            within,
+            argument: argument.into(),
         };
-        let choice = match &self.texts {
-            Some(file) => TextChoice::Lines {
+        let choice = match (&self.texts, &self.within[..], asked) {
+            (Some(file), ..) => TextChoice::Lines {
                 file: file.clone(),
                 ids: self.ids,
             },
-            None if within.is_empty() => {
+            (None, [], Asked::Nothing) => {
                 return Err(RunError::Usage(
                     "say which texts the space is of: --texts FILE with one a line, or --within TEXT".into(),
                 ));
             }
-            None => TextChoice::Within(within),
+            (None, [], Asked::Pair(a, b)) => {
+                given(vec![a.to_owned(), b.to_owned()], false, "the text")
+            }
+            (None, [], Asked::Within(text)) => given(vec![text.to_owned()], true, "the text"),
+            (None, some, _) => given(some.to_vec(), true, "--within"),
         };
         let on_event = &mut |event| screen.show(event);
         let from = match (&self.index, &self.model) {
@@ -135,7 +153,10 @@ pub struct VectorArgs {
 
 impl VectorArgs {
     pub fn open(&self, screen: &mut Screen) -> Result<(TextSet, Vec<f64>), RunError> {
-        Ok((self.space.open(&[], screen)?, read_extended(&self.vector)?))
+        Ok((
+            self.space.open(Asked::Nothing, screen)?,
+            read_extended(&self.vector)?,
+        ))
     }
 
     pub fn named<T>(&self, result: Result<T, RunError>) -> Result<T, RunError> {

@@ -4,6 +4,7 @@ use lawvere_core::bootstrap_interval;
 use lawvere_core::linalg::spearman;
 use lawvere_lm::{Generation, LanguageModel, Sampling};
 use lawvere_metric::{Continuation, Continuations, Estimate};
+use lawvere_token::sha256_of_file;
 use serde::Serialize;
 
 use crate::model::{Passage, Place, check_length, open_model, tokens};
@@ -245,6 +246,8 @@ pub struct Nearest {
     pub forwarded: usize,
     /// The hash of the model.
     pub model_sha256: String,
+    /// The hash of the file.
+    pub texts_sha256: String,
 }
 
 /// Finds which texts of a file, a line each, a model goes on with most as it does with `text`: by the symmetric
@@ -284,7 +287,9 @@ pub fn nearest_texts(
         })
     });
     let mut nearest: Vec<NearText> = near.collect::<Result<_, RunError>>()?;
-    nearest.sort_by(|a, b| a.divergence.value.total_cmp(&b.divergence.value));
+    // Of equal texts that of the earlier line, whatever rounding makes of them.
+    let place = |near: &NearText| (near.divergence.value * 1e9).round();
+    nearest.sort_by(|a, b| place(a).total_cmp(&place(b)).then(a.line.cmp(&b.line)));
     let texts = nearest.len();
     nearest.truncate(most);
     Ok(Nearest {
@@ -294,15 +299,25 @@ pub fn nearest_texts(
         plan: *plan,
         forwarded,
         model_sha256: model.identity().to_owned(),
+        texts_sha256: sha256_of_file(file).map_err(|source| RunError::Io {
+            path: file.to_owned(),
+            source,
+        })?,
     })
 }
 
+/// The most continuations of a text.
+const MOST_CONTINUATIONS: usize = 100_000;
+
 fn check_plan(plan: &ContinuationPlan) -> Result<(), RunError> {
     match plan.samples {
-        2.. => Ok(()),
-        _ => Err(RunError::Usage(
+        2..=MOST_CONTINUATIONS => Ok(()),
+        0 | 1 => Err(RunError::Usage(
             "one continuation of a text has no standard error; at least 2 are needed".into(),
         )),
+        more => Err(RunError::Usage(format!(
+            "{more} continuations of a text are asked for; at most {MOST_CONTINUATIONS} are drawn"
+        ))),
     }
 }
 
@@ -317,7 +332,8 @@ fn readable(
         if text.is_empty() {
             return Err(passage.place.error("it has no token to go on from"));
         }
-        check_length(model, text.len() + plan.tokens, &passage.place)?;
+        let length = text.len().saturating_add(plan.tokens);
+        check_length(model, length, &passage.place)?;
     }
     Ok(found)
 }
@@ -360,13 +376,24 @@ pub fn evaluate_likeness(
     plan: &ContinuationPlan,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<LikenessReport, RunError> {
+    check_plan(plan)?;
     let (passages, scores) = judged(file, limit)?;
+    if let Some(&score) = scores.first().filter(|s| scores.iter().all(|x| x == *s)) {
+        return Err(RunError::Input {
+            path: file.to_owned(),
+            what: format!("all scores are {score}; a rank correlation needs different ones"),
+        });
+    }
     let model = open_model(model, on_event)?;
     let liu = ContinuationPlan {
         seed: plan.seed,
         ..ContinuationPlan::LIU
     };
-    let texts = readable(&model, &passages, &liu)?;
+    let longer = match plan.tokens > liu.tokens {
+        true => plan,
+        false => &liu,
+    };
+    let texts = readable(&model, &passages, longer)?;
     let pairs: Vec<(usize, usize)> = (0..scores.len()).map(|k| (2 * k, 2 * k + 1)).collect();
     let mut measures = Vec::new();
     let mut add = |name: &str,

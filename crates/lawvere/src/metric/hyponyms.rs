@@ -53,7 +53,7 @@ pub struct HyponymReport {
     pub by_total_interval: [f64; 2],
     /// The share that the rule "the rarer word is the hyponym" tells.
     pub by_frequency: f64,
-    /// Pairs left out, because a word does not occur often enough before and after other text.
+    /// Pairs left out, because a word does not stand often enough after other text.
     pub left_out: usize,
     /// Every pair.
     pub judged: Vec<JudgedPair>,
@@ -222,6 +222,12 @@ fn places(
         let document = space.document_tokens(place.document as usize)?;
         let at = place.token as usize;
         let after = at + word.len();
+        // " cat" is not " catalog".
+        let next = document.get(after..).and_then(|rest| rest.first());
+        let next = next.map(|&token| space.tokenizer().decode(&[token]));
+        if matches!(next, Some(Ok(text)) if text.starts_with(char::is_alphanumeric)) {
+            return None;
+        }
         let before = document.get(at.saturating_sub(plan.before)..at)?.to_vec();
         let end = document.len().min(after + plan.after);
         Some((before, document.get(after..end)?.to_vec()))

@@ -95,13 +95,14 @@ impl TextSet {
     /// There is none.
     pub fn find(&self, text: &str) -> Result<usize, RunError> {
         let spaced = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let exact = self.names.iter().position(|n| *n == spaced || n == text);
+        let named = |wanted: &str| self.names.iter().position(|n| n == wanted);
         // The texts of a corpus may have blanks around them; one that is meant without is found if there is no other.
         let loose = || {
             let mut near = (0..self.names.len()).filter(|&i| self.names[i].trim() == text.trim());
             near.next().filter(|_| near.next().is_none())
         };
-        let named = exact.or_else(loose);
+        // A text may differ from another by its blanks alone: as it is written goes first.
+        let named = named(text).or_else(|| named(&spaced)).or_else(loose);
         let name = quoted(text);
         let numbered = text.strip_prefix('#').and_then(|n| n.parse().ok());
         named

@@ -4,14 +4,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lawvere_lm::LanguageModel;
-use lawvere_metric::{PrefixForest, Space, subtext_covers};
+use lawvere_metric::{Decomposition, PrefixForest, Space, subtext_covers};
 use lawvere_report::{
     BeginningPair, Beginnings, SpacesPage, TextTree, TextsWithin, TreePart, TreeText,
 };
 use lawvere_text::{ContextOptions, DocumentEnd, TextSpace};
 
-use super::ContinuationPlan;
 use super::between::compare_read;
+use super::sources::{counted_steps, held};
+use super::{ContinuationPlan, Order};
 use crate::RunError;
 use crate::forest::PrefixTexts;
 
@@ -86,46 +87,47 @@ fn tree(
             next.counts.into_iter().map(share).collect()
         })
         .collect();
-    let parents: Vec<Option<usize>> = chosen.iter().map(|&i| parent(i)).collect();
     let mut far: Vec<f64> = Vec::with_capacity(chosen.len());
-    for &i in &chosen {
+    let mut steps = Vec::with_capacity(chosen.len());
+    for (k, &i) in chosen.iter().enumerate() {
         far.push(parent(i).map_or(0.0, |p| far[p] + corpus.edge_distance(i)));
+        steps.extend(parent(i).map(|p| (p, k, corpus.edge_distance(i))));
     }
-    let Some(target) = most_rays(&laws, &parents, &far) else {
+    let metric = Space::from_steps(numbered(chosen.len()), &steps)?;
+    // The token whose chances fall into the most rays, so that there is something to be seen; the likeliest of those.
+    let tokens: BTreeSet<u32> = laws.iter().flat_map(HashMap::keys).copied().collect();
+    let mut best: Option<(u32, Reached)> = None;
+    for target in tokens {
+        let found = reached(&metric, &laws, target)?;
+        let size = |r: &Reached| (r.decomposition.parts.len(), r.chances[0]);
+        if best.as_ref().is_none_or(|(_, b)| size(&found) > size(b)) {
+            best = Some((target, found));
+        }
+    }
+    let Some((
+        target,
+        Reached {
+            chances,
+            decomposition,
+        },
+    )) = best
+    else {
         return Ok(None);
     };
     let mut nodes: Vec<TreeText> = Vec::with_capacity(chosen.len());
-    let mut steps = Vec::with_capacity(chosen.len());
     for (k, &i) in chosen.iter().enumerate() {
-        let above = parent(i).map(|p| (p, &nodes[p]));
-        let from = above.map_or(0.0, |(_, node)| node.model);
-        if let Some((p, _)) = above {
-            steps.push((p, k, corpus.edge_distance(i)));
-        }
+        let above = parent(i).map_or(0.0, |p| nodes[p].model);
         nodes.push(TreeText {
             text: decode(&texts.texts[i])?,
             last: decode(&texts.texts[i][texts.texts[i].len() - 1..])?,
             count: texts.counts[i],
             parent: parent(i),
             corpus: far[k],
-            model: from + read.edge_distance(i),
+            model: above + read.edge_distance(i),
             at_once: laws[k].get(&target).copied().unwrap_or(0.0),
-            reached: 0.0,
+            reached: chances[k],
         });
     }
-    let metric = Space::from_steps(numbered(nodes.len()), &steps)?;
-    let costs: Vec<f64> = nodes.iter().map(|node| -node.at_once.ln()).collect();
-    let reached: Vec<f64> = metric
-        .project(&costs)?
-        .below
-        .iter()
-        .map(|x| (-x).exp())
-        .collect();
-    let decomposition = metric.decompose(&reached)?;
-    nodes
-        .iter_mut()
-        .zip(&reached)
-        .for_each(|(node, &z)| node.reached = z);
     let mut parts: Vec<TreePart> = (0..decomposition.parts.len())
         .map(|k| TreePart {
             // Rays are exp f on their sets: this is what the part gives the root.
@@ -141,29 +143,24 @@ fn tree(
     }))
 }
 
-/// The token whose chances fall into the most rays, so that there is something to be seen; the likeliest of those. Text i
-/// is `far[i]` nats away from the first, and comes after its parent.
-fn most_rays(laws: &[HashMap<u32, f64>], parents: &[Option<usize>], far: &[f64]) -> Option<u32> {
-    let tokens: BTreeSet<u32> = laws.iter().flat_map(HashMap::keys).copied().collect();
-    let levels = |token: u32| -> (usize, f64) {
-        let own = laws.iter().zip(far);
-        let mut best: Vec<f64> = own
-            .map(|(law, d)| law.get(&token).map_or(0.0, |p| p * (-d).exp()))
-            .collect();
-        for (i, parent) in parents.iter().enumerate().rev() {
-            if let Some(p) = *parent {
-                best[p] = best[p].max(best[i]);
-            }
-        }
-        let first = best.first().copied().unwrap_or(0.0);
-        best.retain(|x| *x > 0.0);
-        best.sort_by(f64::total_cmp);
-        best.dedup_by(|a, b| (*a - *b).abs() <= 1e-9 * *b);
-        (best.len(), first)
-    };
-    let all = tokens.into_iter().map(|token| (levels(token), token));
-    all.max_by(|(a, s), (b, t)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(t.cmp(s)))
-        .map(|(_, token)| token)
+/// How a token is reached from texts by going on to others first.
+struct Reached {
+    /// By text, the best chance.
+    chances: Vec<f64>,
+    decomposition: Decomposition,
+}
+
+/// Of the costs `-log` of the chances that the token follows at once, the greatest point of P(L) below, as a point of the
+/// cone.
+fn reached(metric: &Space, laws: &[HashMap<u32, f64>], target: u32) -> Result<Reached, RunError> {
+    let cost = |law: &HashMap<u32, f64>| law.get(&target).map_or(f64::INFINITY, |p| -p.ln());
+    let costs: Vec<f64> = laws.iter().map(cost).collect();
+    let below = metric.project(&costs)?.below;
+    let chances: Vec<f64> = below.iter().map(|x| (-x).exp()).collect();
+    Ok(Reached {
+        decomposition: metric.decompose(&chances)?,
+        chances,
+    })
 }
 
 /// Names for spaces whose texts may read alike: those that end within a character.
@@ -188,25 +185,14 @@ fn within(space: &TextSpace) -> Result<Option<TextsWithin>, RunError> {
         table.context(*i).iter().all(|token| seen.insert(token))
     };
     let sentence = table.context((0..table.len()).find(plain).unwrap_or(0));
-    let mut texts: Vec<Vec<u32>> = Vec::new();
-    for size in 1..=length {
-        for text in sentence.windows(size) {
-            if !texts.iter().any(|t| t == text) {
-                texts.push(text.to_vec());
-            }
-        }
-    }
+    let texts = held(&[sentence.to_vec()], Order::Subtext).unwrap_or_default();
     let counts = space.count_batch(&texts);
-    let covers = subtext_covers(&texts);
-    let steps = covers.iter().enumerate().flat_map(|(j, below)| {
-        let step = |&i: &usize| (i, j, (counts[i] as f64 / counts[j] as f64).ln());
-        below.iter().map(step).collect::<Vec<_>>()
-    });
+    let steps = counted_steps(&subtext_covers(&texts), &counts);
     let names: Vec<String> = texts
         .iter()
         .map(|t| space.tokenizer().decode(t))
         .collect::<Result<_, _>>()?;
-    let metric = Space::from_steps(numbered(texts.len()), &steps.collect::<Vec<_>>())?;
+    let metric = Space::from_steps(numbered(texts.len()), &steps)?;
     let words: Vec<usize> = (0..texts.len()).filter(|&i| texts[i].len() == 1).collect();
     let whole = texts.len() - 1;
     // From a quarter to 16 nats, four to an octave.
@@ -233,17 +219,19 @@ fn beginnings(
     // More places than are taken: documents may be short, or begin alike.
     let places = 8 * BEGINNINGS;
     let length = BEGINNING.min(model.context_length().saturating_sub(PLAN.tokens));
-    for place in (0..places).map(|k| (k * 7 % places) * documents / places) {
+    // First those that are eight places apart, then those beside them.
+    let spread = (0..places).map(|k| k % BEGINNINGS * 8 + k / BEGINNINGS);
+    for place in spread.map(|k| k * documents / places) {
         let Some(mut text) = space.document_tokens(place) else {
             continue;
         };
         text.truncate(length);
-        if texts.len() < BEGINNINGS
-            && text.len() >= length.min(3)
-            && !text.is_empty()
-            && !texts.contains(&text)
-        {
+        let extends = |other: &Vec<u32>| other.starts_with(&text) || text.starts_with(other);
+        if text.len() >= length.clamp(1, 3) && !texts.iter().any(extends) {
             texts.push(text);
+        }
+        if texts.len() == BEGINNINGS {
+            break;
         }
     }
     if texts.len() < 2 {

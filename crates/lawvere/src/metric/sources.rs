@@ -2,6 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use lawvere_lm::LanguageModel;
+use lawvere_metric::Space;
 use lawvere_text::{CorpusOptions, TextSpace};
 
 use super::{Order, TextSet};
@@ -30,15 +31,23 @@ pub enum TextChoice {
         /// Whether its lines are token ids.
         ids: bool,
     },
-    /// All that these texts hold: what stands within them or, in the order of prefixes, what they begin with.
-    Within(Vec<String>),
+    /// Texts that an argument gives.
+    Given {
+        /// The texts.
+        texts: Vec<String>,
+        /// Whether all that they hold is meant, what stands within them or, in the order of prefixes, what they begin with;
+        /// otherwise they alone.
+        within: bool,
+        /// The argument, which errors name.
+        argument: String,
+    },
 }
 
 impl TextChoice {
     fn place(&self) -> Place {
         match self {
             Self::Lines { file, .. } => Place::File(file.clone()),
-            Self::Within(_) => Place::Argument("--within".into()),
+            Self::Given { argument, .. } => Place::Argument(argument.clone()),
         }
     }
 
@@ -46,20 +55,58 @@ impl TextChoice {
     fn place_of(&self, i: usize) -> Place {
         match self {
             Self::Lines { file, .. } => Place::Line(file.clone(), i + 1),
-            Self::Within(_) => self.place(),
+            Self::Given { .. } => self.place(),
         }
     }
 
     fn file(&self) -> Option<&Path> {
         match self {
             Self::Lines { file, .. } => Some(file),
-            Self::Within(_) => None,
+            Self::Given { .. } => None,
         }
     }
 }
 
-/// All different texts within `texts`, or with the order of prefixes those that they begin with; shorter ones first.
-fn held(texts: &[Vec<u32>], order: Order) -> Vec<Vec<u32>> {
+/// Texts that were given, with all that they hold if that is meant: no text twice, shorter ones first, and the names that
+/// the given ones came by; others are called what `decode` reads in them.
+fn texts_of(
+    given: Vec<(String, Vec<u32>)>,
+    within: bool,
+    order: Order,
+    place: &Place,
+    decode: impl Fn(&[u32]) -> Result<String, RunError>,
+) -> Result<(Vec<String>, Vec<Vec<u32>>), RunError> {
+    let whole: Vec<Vec<u32>> = given.iter().map(|(_, tokens)| tokens.clone()).collect();
+    let texts = match within {
+        true => held(&whole, order),
+        false => {
+            let mut seen = HashSet::new();
+            let new = |text: &Vec<u32>| seen.insert(text.clone());
+            Some(whole.into_iter().filter(new).collect())
+        }
+    };
+    let Some(texts) = texts else {
+        return Err(place.error(format!(
+            "more than {} texts stand within it, the most that are held against one another: that is one of about 127 tokens",
+            Space::LIMIT
+        )));
+    };
+    let own: HashMap<Vec<u32>, String> =
+        given.into_iter().map(|(name, text)| (text, name)).collect();
+    let mut names = Vec::with_capacity(texts.len());
+    for text in &texts {
+        names.push(match own.get(text) {
+            Some(name) => name.clone(),
+            None => decode(text)?,
+        });
+    }
+    tell_apart(&mut names, &texts, &own);
+    Ok((names, texts))
+}
+
+/// All different texts within `texts`, or with the order of prefixes those that they begin with; shorter ones first. None if
+/// they are more than a space of subtexts holds.
+pub(super) fn held(texts: &[Vec<u32>], order: Order) -> Option<Vec<Vec<u32>>> {
     let mut seen: HashSet<&[u32]> = HashSet::new();
     let mut out = Vec::new();
     let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
@@ -69,10 +116,21 @@ fn held(texts: &[Vec<u32>], order: Order) -> Vec<Vec<u32>> {
                 Order::Prefix => 1,
                 _ => usize::MAX,
             });
-            out.extend(windows.filter(|w| seen.insert(w)).map(<[u32]>::to_vec));
+            for window in windows.filter(|w| seen.insert(w)) {
+                if order != Order::Prefix && out.len() == Space::LIMIT {
+                    return None;
+                }
+                out.push(window.to_vec());
+            }
         }
     }
-    out
+    Some(out)
+}
+
+/// Covering pairs `(i, j)` and how far the counts of a corpus put them apart, nats.
+pub(super) fn counted_steps(covers: &[Vec<usize>], counts: &[u64]) -> Vec<(usize, usize, f64)> {
+    let far = |i: usize, j: usize| (counts[i] as f64 / counts[j] as f64).ln();
+    pairs(covers).map(|(i, j)| (i, j, far(i, j))).collect()
 }
 
 /// The space of some texts of a corpus, `Pr(b|a) = count(b) / count(a)`.
@@ -99,44 +157,36 @@ pub fn space_of_corpus(
         }
     };
     if let Some(file) = choice.file() {
-        source.also(file)?;
+        source.with_texts(file)?;
     }
     source.corpus_sha256 = Some(space.info().corpus_identity.clone());
     source.tokenizer_sha256 = Some(space.info().tokenizer_identity.clone());
     let asked = match choice {
         TextChoice::Lines { file, ids } => index::queries_of(&space, file, *ids)?,
-        TextChoice::Within(texts) => {
+        TextChoice::Given { texts, .. } => {
             let read = |text: &String| {
                 let found = index::queries(&space, std::slice::from_ref(text), false);
                 found.map_err(|e| choice.place().error(format!("{text:?}: {e}")))
             };
-            let whole: Vec<Query> = texts
-                .iter()
-                .map(read)
-                .collect::<Result<Vec<_>, _>>()?
-                .concat();
-            check_present(&space, &whole, choice)?;
-            let whole: Vec<Vec<u32>> = whole.into_iter().map(|q| q.tokens).collect();
-            let query = |tokens: Vec<u32>| {
-                let text = space.tokenizer().decode(&tokens)?;
-                Ok(Query { text, tokens })
-            };
-            let held = held(&whole, order).into_iter().map(query);
-            held.collect::<Result<_, RunError>>()?
+            let read = texts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            read.concat()
         }
     };
-    let counts = check_present(&space, &asked, choice)?;
-    let (mut names, tokens): (Vec<String>, Vec<Vec<u32>>) =
-        asked.into_iter().map(|q| (q.text, q.tokens)).unzip();
-    if let TextChoice::Within(_) = choice {
-        tell_apart(&mut names, &tokens);
+    let mut counts = check_present(&space, &asked, choice)?;
+    let mut texts: Vec<(String, Vec<u32>)> =
+        asked.into_iter().map(|q| (q.text, q.tokens)).collect();
+    if let TextChoice::Given { within, .. } = choice {
+        let decode = |tokens: &[u32]| Ok(space.tokenizer().decode(tokens)?);
+        let (names, tokens) = texts_of(texts, *within, order, &choice.place(), decode)?;
+        counts = space.count_batch(&tokens);
+        texts = names.into_iter().zip(tokens).collect();
     }
+    let (names, tokens): (Vec<String>, Vec<Vec<u32>>) = texts.into_iter().unzip();
     let wrong = |what: String| choice.place().error(what);
     let covers = order.covers(&tokens).ok_or_else(|| {
         wrong("its texts are too many to be held against one another; take --order prefix".into())
     })?;
-    let step = |i: usize, j: usize| (i, j, (counts[i] as f64 / counts[j] as f64).ln());
-    let steps: Vec<_> = pairs(&covers).map(|(i, j)| step(i, j)).collect();
+    let steps = counted_steps(&covers, &counts);
     TextSet::new(names, &tokens, order, &steps, source).map_err(|e| wrong(e.to_string()))
 }
 
@@ -151,7 +201,7 @@ fn check_present(
     match counts.iter().zip(asked).position(|(&c, _)| c == 0) {
         None => Ok(counts),
         Some(i) => Err(choice.place_of(i).error(format!(
-            "{:?} does not occur in the corpus; a space of a corpus holds texts that do",
+            "{:?} does not occur in the corpus as its tokens stand; a space of a corpus holds texts that do (within a line, many tokenizers begin a word with a blank)",
             asked[i].text
         ))),
     }
@@ -170,8 +220,10 @@ pub fn space_of_model(
 ) -> Result<TextSet, RunError> {
     let passages = match choice {
         TextChoice::Lines { file, .. } => Passage::lines(file)?,
-        TextChoice::Within(texts) => {
-            let passage = |text: &String| Passage::argument("--within", text.as_str());
+        TextChoice::Given {
+            texts, argument, ..
+        } => {
+            let passage = |text: &String| Passage::argument(argument, text.as_str());
             texts.iter().map(passage).collect()
         }
     };
@@ -180,22 +232,16 @@ pub fn space_of_model(
     for (text, passage) in found.iter().zip(&passages) {
         check_length(&model, text.len().saturating_sub(1), &passage.place)?;
     }
-    let names = match choice {
-        TextChoice::Lines { .. } => {
-            let name = |p: &Passage| p.text().unwrap_or_default().to_owned();
-            passages.iter().map(name).collect()
-        }
-        TextChoice::Within(_) => {
-            found = held(&found, Order::Prefix);
-            let name = |text: &Vec<u32>| match model.tokenizer() {
-                Some(tokenizer) => Ok(tokenizer.decode(text)?),
-                None => Err(no_tokenizer(&model)),
-            };
-            let mut names: Vec<String> = found.iter().map(name).collect::<Result<_, RunError>>()?;
-            tell_apart(&mut names, &found);
-            names
-        }
-    };
+    let name = |p: &Passage| p.text().unwrap_or_default().to_owned();
+    let mut names: Vec<String> = passages.iter().map(name).collect();
+    if let TextChoice::Given { within, .. } = choice {
+        let decode = |tokens: &[u32]| match model.tokenizer() {
+            Some(tokenizer) => Ok(tokenizer.decode(tokens)?),
+            None => Err(no_tokenizer(&model)),
+        };
+        let given = names.into_iter().zip(found).collect();
+        (names, found) = texts_of(given, *within, Order::Prefix, &choice.place(), decode)?;
+    }
     let covers = Order::Prefix.covers(&found).unwrap_or_default();
     let edges: Vec<(usize, usize)> = pairs(&covers).collect();
     let questions: Vec<(&[u32], &[u32])> = edges
@@ -212,7 +258,7 @@ pub fn space_of_model(
     let mut source = Origin::files("model", &[])?;
     source.paths.push(model.path().to_owned());
     if let Some(file) = choice.file() {
-        source.also(file)?;
+        source.with_texts(file)?;
     }
     source.model_sha256 = Some(model.identity().to_owned());
     let set = TextSet::new(names, &found, Order::Prefix, &steps, source);
@@ -221,14 +267,15 @@ pub fn space_of_model(
     Ok(set)
 }
 
-/// Names of different texts that read alike, as those do that end within a character, get their tokens added.
-fn tell_apart(names: &mut [String], texts: &[Vec<u32>]) {
+/// Names of different texts that read alike, as those do that end within a character, get their tokens added; but for the
+/// texts that were given by their names.
+fn tell_apart(names: &mut [String], texts: &[Vec<u32>], given: &HashMap<Vec<u32>, String>) {
     let mut times: HashMap<String, usize> = HashMap::new();
     for name in names.iter() {
         *times.entry(name.clone()).or_default() += 1;
     }
     for (name, text) in names.iter_mut().zip(texts) {
-        if times.get(name).is_some_and(|&n| n > 1) {
+        if times.get(name).is_some_and(|&n| n > 1) && !given.contains_key(text) {
             let ids: Vec<String> = text.iter().map(u32::to_string).collect();
             *name = format!("{name} (tokens {})", ids.join(" "));
         }
@@ -252,22 +299,32 @@ mod tests {
 
     #[test]
     fn names_that_read_alike_are_told_apart() {
-        let mut names = ["a", "b", "a"].map(String::from).to_vec();
-        tell_apart(&mut names, &[vec![1], vec![2], vec![3, 4]]);
-        assert_eq!(names, ["a (tokens 1)", "b", "a (tokens 3 4)"]);
+        let mut names = ["a", "b", "a", "a"].map(String::from).to_vec();
+        let given = HashMap::from([(vec![5], "a".to_owned())]);
+        let texts = [vec![1], vec![2], vec![3, 4], vec![5]];
+        tell_apart(&mut names, &texts, &given);
+        assert_eq!(names, ["a (tokens 1)", "b", "a (tokens 3 4)", "a"]);
+    }
+
+    #[test]
+    fn texts_that_hold_too_much_are_refused_before_they_are_cut() {
+        let long: Vec<u32> = (0..200_000).collect();
+        assert_eq!(held(std::slice::from_ref(&long), Order::Subtext), None);
+        let begun = held(&[(0..300).collect()], Order::Prefix);
+        assert_eq!(begun.map(|b| b.len()), Some(300));
     }
 
     #[test]
     fn what_texts_hold_comes_once_and_shorter_first() {
         let texts = [vec![1, 2, 1], vec![2, 1, 2]];
-        let within: Vec<Vec<u32>> = held(&texts, Order::Subtext);
+        let within = held(&texts, Order::Subtext).unwrap();
         let wanted: [&[u32]; 6] = [&[1], &[2], &[1, 2], &[2, 1], &[1, 2, 1], &[2, 1, 2]];
         assert_eq!(within, wanted);
-        let begun = held(&texts, Order::Prefix);
+        let begun = held(&texts, Order::Prefix).unwrap();
         let wanted: [&[u32]; 6] = [&[1], &[2], &[1, 2], &[2, 1], &[1, 2, 1], &[2, 1, 2]];
         assert_eq!(begun, wanted);
         assert_eq!(
-            held(&[vec![1, 2, 3]], Order::Prefix),
+            held(&[vec![1, 2, 3]], Order::Prefix).unwrap(),
             [vec![1], vec![1, 2], vec![1, 2, 3]]
         );
     }

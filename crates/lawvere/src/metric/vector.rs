@@ -14,13 +14,16 @@ use crate::model::{Place, read_text};
 pub fn read_extended(given: &str) -> Result<Vec<f64>, RunError> {
     if given.trim().is_empty() {
         return Err(RunError::Usage(
-            "the vector is empty; give a JSON array of numbers, or the name of a .json, .npy or .safetensors".into(),
+            "--vector is empty; give a JSON array of numbers, or the name of a .json, .npy or .safetensors".into(),
         ));
     }
     let path = Path::new(given);
     let (text, place) = if given.trim_start().starts_with('[') {
-        (given.to_owned(), Place::Argument("the vector".into()))
-    } else if path.extension().is_some_and(|e| e == "json") {
+        (given.to_owned(), Place::Argument("--vector".into()))
+    } else if path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("json"))
+    {
         (read_text(path)?, Place::File(path.to_owned()))
     } else {
         return Ok(read_vector(path)?.0);

@@ -52,7 +52,8 @@ pub(super) fn beginnings(found: &Beginnings) -> Result<Figure, ReportError> {
         height: (56 * n + 110) as u32,
     };
     let symmetric = |p: &BeginningPair| (p.forward.value + p.back.value) / 2.0;
-    let ordered = || found.pairs.iter().filter(|p| symmetric(p).is_finite());
+    let known = |p: &&BeginningPair| p.first < n && p.second < n && symmetric(p).is_finite();
+    let ordered = || found.pairs.iter().filter(known);
     let near = ordered().min_by(|a, b| symmetric(a).total_cmp(&symmetric(b)));
     let far = ordered().max_by(|a, b| symmetric(a).total_cmp(&symmetric(b)));
     let between = |p: &BeginningPair| {
@@ -72,12 +73,14 @@ pub(super) fn beginnings(found: &Beginnings) -> Result<Figure, ReportError> {
             between(near),
             figure(symmetric(near))
         ));
-        sentences.push(format!(
-            "It parts them most at {} and {}, with {}.",
-            letter(far.first),
-            letter(far.second),
-            figure(symmetric(far))
-        ));
+        if found.pairs.len() > 1 {
+            sentences.push(format!(
+                "It parts them most at {} and {}, with {}.",
+                letter(far.first),
+                letter(far.second),
+                figure(symmetric(far))
+            ));
+        }
     }
     let sure = |e: &Estimate| e.error.is_some_and(|s| e.value.abs() > 2.0 * s);
     let directed = found.pairs.iter().filter(|p| sure(&p.direction)).count();

@@ -1,7 +1,7 @@
 use maud::html;
 use serde_json::{Value, json};
 
-use super::data::TextTree;
+use super::data::{TextTree, TreeText};
 use super::tree::{ROW, row_axis, rows};
 use crate::ReportError;
 use crate::figure::{Chart, Figure, axis};
@@ -59,19 +59,17 @@ pub(super) fn rays(tree: &TextTree) -> Result<Figure, ReportError> {
         height: (ROW * texts.len() + 90) as u32,
     };
     let (now, best) = (root.at_once, root.reached);
-    // The set of the best chance itself is the last, the smallest.
-    let way = tree
-        .parts
-        .last()
-        .and_then(|part| part.texts.iter().max_by_key(|&&i| (texts[i].text.len(), i)))
-        .map(|&i| &texts[i].text);
+    // The text to go on to first for the best chance.
+    let chance = |t: &TreeText| (-t.corpus).exp() * t.at_once;
+    let way = texts.iter().max_by(|a, b| chance(a).total_cmp(&chance(b)));
+    let way = way.filter(|t| chance(t) > chance(root)).map(|t| &t.text);
     let begun = format!(
         "After {} the token {} comes at once with probability {}",
         quoted(&root.text),
         quoted(target),
         figure(now)
     );
-    let mut sentences = vec![match way.filter(|way| **way != root.text) {
+    let mut sentences = vec![match way {
         Some(way) => format!(
             "{begun}; going on first to {}, and there to the token, has {}.",
             quoted(way),

@@ -85,7 +85,7 @@ pub(super) fn tree(tree: &TextTree) -> Result<Figure, ReportError> {
         .zip(&model)
         .map(|(c, m)| m.map_or(*c, |m| m.max(*c)))
         .collect();
-    let farthest = ends.iter().fold(0.0f64, |a, &b| a.max(b));
+    let farthest = ends.iter().fold(0.1f64, |a, &b| a.max(b));
     let mut x = axis("distance from the root, −log Pr(text | root), nats");
     x["range"] = json!([-0.02 * farthest, farthest * 1.15]);
     x["zeroline"] = json!(false);
@@ -122,17 +122,18 @@ pub(super) fn tree(tree: &TextTree) -> Result<Figure, ReportError> {
         }),
         height: (ROW * texts.len() + 110) as u32,
     };
-    let apart: Vec<f64> = texts
-        .iter()
-        .skip(1)
-        .map(|t| t.model - t.corpus)
-        .filter(|x| x.is_finite())
-        .collect();
+    let all = texts.iter().skip(1).map(|t| t.model - t.corpus);
+    let apart: Vec<f64> = all.filter(|x| !x.is_nan()).collect();
     let further = apart.iter().filter(|x| **x > 0.0).count();
     let nearest = texts[1..]
         .iter()
         .min_by(|a, b| a.corpus.total_cmp(&b.corpus));
-    let mean = apart.iter().map(|x| x.abs()).sum::<f64>() / apart.len().max(1) as f64;
+    let finite: Vec<f64> = apart.iter().copied().filter(|x| x.is_finite()).collect();
+    let mean = finite.iter().map(|x| x.abs()).sum::<f64>() / finite.len().max(1) as f64;
+    let never = match apart.len() - finite.len() {
+        0 => String::new(),
+        n => format!(" (of those {} it never reaches)", size(n)),
+    };
     let mut sentences = vec![format!(
         "{} after {}, as a tree whose horizontal lengths are distances: a branch of one nat is taken once in e ≈ 2.7 times.",
         plural(texts.len() - 1, "frequent text"),
@@ -147,7 +148,8 @@ pub(super) fn tree(tree: &TextTree) -> Result<Figure, ReportError> {
     }
     if !apart.is_empty() {
         sentences.push(format!(
-            "The model has {} of {} farther from the root than the corpus has them, and is {} nats off on average.",
+            "The model has {} of {} farther from the root than the corpus has them{never}; where it reaches them it is {} nats \
+             off on average.",
             size(further),
             size(apart.len()),
             figure(mean)

@@ -8,6 +8,10 @@ use crate::number::{count, figure, plural};
 use crate::table::{Table, cell};
 use crate::text::{plotly_text, quoted};
 
+fn times(count: Option<&u64>) -> String {
+    plural(count.map_or(0, |&n| n as usize), "time")
+}
+
 /// Yoneda vectors of all that stands within a text, side by side.
 pub(super) fn yoneda(within: &TextsWithin) -> Result<Figure, ReportError> {
     let texts = &within.texts;
@@ -70,19 +74,19 @@ pub(super) fn yoneda(within: &TextsWithin) -> Result<Figure, ReportError> {
         .copied()
         .min_by(|&a, &b| value(a, whole).total_cmp(&value(b, whole)));
     let mut sentences = vec![format!(
-        "{} occurs {} times, and {} within it; {} of the {} distances between two of them are finite.",
+        "{} occurs {}, and {} within it; {} of the {} distances between two of them are finite.",
         quoted(&texts[whole]),
-        count(within.counts.get(whole).copied().unwrap_or(0)),
+        times(within.counts.get(whole)),
         plural(n - 1, "text"),
         count(finite as u64),
         count((n * (n - 1)) as u64),
     )];
     if let Some(word) = nearest {
         sentences.push(format!(
-            "Of its tokens {} is nearest to it, {} nats away: it occurs {} times, {} times as often.",
+            "Of its tokens {} is nearest to it, {} nats away: it occurs {}, {} times as often.",
             quoted(&texts[word]),
             figure(value(word, whole)),
-            count(within.counts.get(word).copied().unwrap_or(0)),
+            times(within.counts.get(word)),
             figure(value(word, whole).exp()),
         ));
     }
@@ -102,8 +106,8 @@ pub(super) fn yoneda(within: &TextsWithin) -> Result<Figure, ReportError> {
         estimate: "d(a, b) = log count(a) − log count(b) for a text a that stands anywhere within b. The Yoneda embedding \
                    a ↦ d(−, a) keeps all distances: the Funk distance of two columns, max (y − x), is that of their texts."
             .into(),
-        caveat: "The most frequent text of its length without a repeated token was taken, where there is one. Shares are of \
-                 counts, without errors."
+        caveat: "Of the 200 most frequent texts of its length the first without a repeated token was taken, or the most \
+                 frequent of all where each has one. Shares are of counts, without errors."
             .into(),
         table: Table::new("yoneda.csv", &["from", "to", "distance_nats"], table)?,
     })
