@@ -597,6 +597,23 @@ fn a_corpus_and_a_model_make_spaces_of_texts() {
 
     let model = sample_model();
     let model = model.as_str();
+    // Words within a line have their blank: it is said where a text is missing for one.
+    let blank = [
+        "metric",
+        "embed",
+        "--corpus",
+        "a.txt",
+        "--tokenizer",
+        model,
+        "cat sat",
+    ];
+    fail(
+        at,
+        &blank,
+        2,
+        &["\"cat sat\" does not occur", "\" cat sat\", with a blank"],
+        &[],
+    );
     fs::write(
         at.join("texts"),
         "The capital\nThe capital of France\nThe capital of France is Paris\n",

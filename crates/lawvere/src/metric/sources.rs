@@ -200,10 +200,19 @@ fn check_present(
     let counts = space.count_batch(&tokens);
     match counts.iter().zip(asked).position(|(&c, _)| c == 0) {
         None => Ok(counts),
-        Some(i) => Err(choice.place_of(i).error(format!(
-            "{:?} does not occur in the corpus as its tokens stand; a space of a corpus holds texts that do (within a line, many tokenizers begin a word with a blank)",
-            asked[i].text
-        ))),
+        Some(i) => {
+            let text = &asked[i].text;
+            // Within a line many tokenizers begin a word with its blank.
+            let spaced = format!(" {text}");
+            let found = space.tokenizer().encode(&spaced);
+            let hint = match found.is_ok_and(|tokens| space.count(&tokens) > 0) {
+                true => format!("; {spaced:?}, with a blank before it, does"),
+                false => String::new(),
+            };
+            Err(choice.place_of(i).error(format!(
+                "{text:?} does not occur in the corpus, and a space of a corpus holds texts that do{hint}"
+            )))
+        }
     }
 }
 
