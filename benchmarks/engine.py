@@ -91,9 +91,14 @@ def torch_runs(shapes, args, dtype):
 
     torch.set_num_threads(args.threads)
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        MODEL.parent, gguf_file=MODEL.name, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        MODEL.parent,
+        gguf_file=MODEL.name,
+        dtype=getattr(torch, dtype),
+        attn_implementation="sdpa",
+        quantization_config=transformers.GgufConfig(dequantize=True),
     ).eval()
     assert type(model) is transformers.LlamaForCausalLM and model.dtype == getattr(torch, dtype)
+    assert type(model.model.layers[0].mlp.up_proj) is torch.nn.Linear
     for shape in shapes:
         ids = torch.tensor(rows_of(shape))
 

@@ -1,9 +1,11 @@
 //! Flags and what they mean; every command becomes one call of the library.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lawvere::lm::Precision;
+use lawvere::model::ModelSource;
 use lawvere::observation::{ContextPlan, Layers, Observation, PositionPlan};
 use lawvere::text::{CorpusOptions, DocumentEnd, DocumentUnit, Format};
 use lawvere::{ObserveOptions, ReportOptions, RowChoice, RunError, Subject};
@@ -166,6 +168,45 @@ impl From<DocumentEndArg> for DocumentEnd {
     }
 }
 
+/// The model that is asked.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// A GGUF checkpoint, a checkpoint folder (Hugging Face, or made by `lawvere train`), or hf:ORG/NAME[@REVISION]
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    #[command(flatten)]
+    precision: PrecisionArg,
+}
+
+impl ModelArgs {
+    pub fn source(&self) -> ModelSource {
+        self.precision.of(&self.model)
+    }
+}
+
+/// What a model's products are computed in.
+#[derive(Args)]
+pub struct PrecisionArg {
+    /// What products with the model's weights are computed in: f32, or bf16 for half the memory and, where the processor
+    /// has AMX, several times the speed (bf16-float32, bf16-avx512 or bf16-amx for one way to do it)
+    #[arg(
+        long,
+        default_value = "f32",
+        value_name = "PRECISION",
+        requires = "model"
+    )]
+    precision: Precision,
+}
+
+impl PrecisionArg {
+    pub fn of(&self, model: &Path) -> ModelSource {
+        ModelSource {
+            path: model.to_owned(),
+            precision: self.precision,
+        }
+    }
+}
+
 /// Put contexts, counts, hidden states and head into one folder that every lens reads.
 #[derive(Args)]
 pub struct ObserveArgs {
@@ -175,9 +216,11 @@ pub struct ObserveArgs {
     /// A GGUF checkpoint or a Hugging Face checkpoint folder; without one only the corpus is observed
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    precision: PrecisionArg,
     /// Draw all weights of the model anew (with --seed), as before training: the control against which
     /// `geometry compare` sees what training made
-    #[arg(long, requires = "model")]
+    #[arg(long, requires = "model", conflicts_with = "precision")]
     untrained: bool,
     /// The folder to make; an interrupted run is taken up again from its finished parts
     #[arg(long, value_name = "FOLDER")]
@@ -231,7 +274,7 @@ impl ObserveArgs {
         };
         let options = ObserveOptions {
             index: self.index.clone(),
-            model: self.model.clone(),
+            model: self.model.as_ref().map(|m| self.precision.of(m)),
             untrained: self.untrained.then_some(global.seed),
             rows,
             layers: self.layers.clone(),

@@ -16,7 +16,7 @@ use lawvere::observation::Layers;
 use lawvere::{Event, RunError};
 use serde_json::{Value, json};
 
-use crate::args::{Global, command_line, positive, pretty};
+use crate::args::{Global, ModelArgs, command_line, positive, pretty};
 use crate::output::Screen;
 
 #[derive(Subcommand)]
@@ -42,30 +42,20 @@ impl ModelCommand {
     }
 }
 
-/// The checkpoint that is asked.
-#[derive(Args)]
-struct Checkpoint {
-    /// A GGUF checkpoint or a checkpoint folder (Hugging Face, or made by `lawvere train`)
-    #[arg(long, value_name = "PATH")]
-    model: PathBuf,
-}
-
-impl Checkpoint {
-    fn open(&self, screen: &mut Screen) -> Result<LanguageModel, RunError> {
-        open_model(&self.model, &mut |event| screen.show(event))
-    }
+fn open(model: &ModelArgs, screen: &mut Screen) -> Result<LanguageModel, RunError> {
+    open_model(&model.source(), &mut |event| screen.show(event))
 }
 
 /// Tell what a checkpoint is: its shape, its weights, its tokenizer, its special tokens
 #[derive(Args)]
 pub struct InfoArgs {
     #[command(flatten)]
-    checkpoint: Checkpoint,
+    checkpoint: ModelArgs,
 }
 
 impl InfoArgs {
     fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
-        let info = ModelInfo::of(&self.checkpoint.open(screen)?)?;
+        let info = ModelInfo::of(&open(&self.checkpoint, screen)?)?;
         if global.json {
             return Ok(pretty(&json!(info)));
         }
@@ -87,7 +77,11 @@ impl InfoArgs {
             ("stored as", format!("{} tensors", storage.join(", "))),
             (
                 "memory",
-                format!("{} in float32", HumanBytes(info.float32_bytes as u64)),
+                format!(
+                    "{} in {}",
+                    HumanBytes(info.weight_bytes as u64),
+                    info.precision
+                ),
             ),
             (
                 "reads at once",
@@ -280,7 +274,7 @@ fn standard_input() -> Result<Passage, RunError> {
 #[command(group(ArgGroup::new("what").required(true).args(["prefix", "questions", "file"])))]
 pub struct ScoreArgs {
     #[command(flatten)]
-    checkpoint: Checkpoint,
+    checkpoint: ModelArgs,
     /// The text that is given
     #[arg(long, value_name = "TEXT", requires = "continuation")]
     prefix: Option<String>,
@@ -331,7 +325,7 @@ impl ScoreArgs {
                 continuations.collect()
             }
         };
-        let model = self.checkpoint.open(screen)?;
+        let model = open(&self.checkpoint, screen)?;
         let mut on_event = |event| screen.show(event);
         let answers = score(&model, &questions, self.separately, &mut on_event)?;
         if global.json {
@@ -376,7 +370,7 @@ impl ScoreArgs {
         global: &Global,
         screen: &mut Screen,
     ) -> Result<String, RunError> {
-        let model = self.checkpoint.open(screen)?;
+        let model = open(&self.checkpoint, screen)?;
         let mut on_event = |event| screen.show(event);
         let found = read_document(&model, document, self.window, self.overlap, &mut on_event)?;
         let reading = &found.reading;
@@ -443,7 +437,7 @@ fn pace(seconds: f64, tokens_per_second: f64) -> String {
 #[command(group(ArgGroup::new("what").required(true).args(["text", "file"])))]
 pub struct StatesArgs {
     #[command(flatten)]
-    checkpoint: Checkpoint,
+    checkpoint: ModelArgs,
     /// The text
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
@@ -468,7 +462,7 @@ impl StatesArgs {
             (Some(file), _) => Passage::file(file)?,
             (None, text) => Passage::argument("--text", text.as_deref().unwrap_or_default()),
         };
-        let model = self.checkpoint.open(screen)?;
+        let model = open(&self.checkpoint, screen)?;
         let options = StatesOptions {
             layers: self.layers.clone(),
             attention: self.attention.clone(),
@@ -502,7 +496,7 @@ impl StatesArgs {
 #[command(group(ArgGroup::new("what").required(true).args(["prompt", "prompts"])))]
 pub struct GenerateArgs {
     #[command(flatten)]
-    checkpoint: Checkpoint,
+    checkpoint: ModelArgs,
     /// A text to go on from; may be given several times
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
@@ -555,7 +549,7 @@ impl GenerateArgs {
             },
             seed: global.seed,
         };
-        let model = self.checkpoint.open(screen)?;
+        let model = open(&self.checkpoint, screen)?;
         let mut on_event = |event: Event| screen.show(event);
         let found = generate(&model, &prompts, &options, &mut on_event)?;
         Ok(match global.json {
@@ -644,7 +638,7 @@ fn shown(prompts: &[Passage], texts: &[Continuation]) -> String {
 #[derive(Args)]
 pub struct BenchArgs {
     #[command(flatten)]
-    checkpoint: Checkpoint,
+    checkpoint: ModelArgs,
     /// Sequences x tokens, separated by commas
     #[arg(
         long,
@@ -661,7 +655,7 @@ pub struct BenchArgs {
 impl BenchArgs {
     fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let options = BenchOptions {
-            model: self.checkpoint.model.clone(),
+            model: self.checkpoint.source(),
             shapes: self.shapes.clone(),
             repeats: self.repeats,
         };
@@ -694,9 +688,14 @@ impl BenchArgs {
         let memory = report.peak_memory.map_or_else(String::new, |bytes| {
             format!("; peak memory {}", HumanBytes(bytes))
         });
+        let products = report.products.iter().map(|product| {
+            let used = if product.used { " (used)" } else { "" };
+            format!("{} {:.0}{used}", product.precision, product.gflops)
+        });
         lines.push(format!(
-            "matrix product at its best: {:.0} GFLOP/s on {} threads{memory}",
-            report.peak_gflops, report.threads
+            "matrix products at their best, GFLOP/s on {} threads: {}{memory}",
+            report.threads,
+            products.collect::<Vec<_>>().join(", ")
         ));
         Ok(lines.join("\n"))
     }

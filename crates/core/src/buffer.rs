@@ -39,6 +39,15 @@ impl Buffer {
         Self { memory, len }
     }
 
+    /// All there is room for, what lies beyond the last value too: zeros, or what was there before.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn room(&self) -> &[f32] {
+        match &self.memory {
+            Memory::Mapped(map) => bytemuck::cast_slice(map),
+            Memory::Plain(values) => values,
+        }
+    }
+
     /// Makes room for `len` values, which are zeros or what was there before.
     pub fn fit(&mut self, len: usize) {
         let room = match &self.memory {

@@ -187,7 +187,7 @@ impl<'a> HeadRef<'a> {
         let vocab = self.vocab_size();
         let mut out = RowMatrix::zeros(states.nrows(), vocab);
         if let Some(packed) = self.packed {
-            let mut rows = PackedRows::new();
+            let mut rows = PackedRows::in_format(packed.format());
             rows.copy(states.nrows(), states.ncols(), states.data());
             packed.multiply(&rows, out.data_mut());
         } else {
@@ -216,7 +216,7 @@ impl<'a> HeadRef<'a> {
         self.with_packed(|packed| {
             let vocab = self.vocab_size();
             let mut logits = RowMatrix::zeros(0, 0);
-            let mut rows = PackedRows::new();
+            let mut rows = PackedRows::in_format(packed.format());
             for first_row in (0..states.nrows()).step_by(BLOCK_ROWS) {
                 let count = BLOCK_ROWS.min(states.nrows() - first_row);
                 if logits.nrows() != count {
@@ -285,7 +285,7 @@ impl<'a> HeadRef<'a> {
     ) -> Result<(), E> {
         self.check(states)?;
         self.with_packed(|packed| {
-            let mut rows = PackedRows::new();
+            let mut rows = PackedRows::in_format(packed.format());
             rows.copy(states.nrows(), states.ncols(), states.data());
             let mut logits = RowMatrix::zeros(0, 0);
             for panels in packed.groups(TOKENS_AT_ONCE) {
@@ -317,7 +317,7 @@ impl<'a> HeadRef<'a> {
         self.check(states)?;
         let mut totals = Vec::with_capacity(states.nrows());
         self.with_packed(|packed| {
-            let mut rows = PackedRows::new();
+            let mut rows = PackedRows::in_format(packed.format());
             for first in (0..states.nrows()).step_by(BLOCK_ROWS) {
                 let count = BLOCK_ROWS.min(states.nrows() - first);
                 let here = states.row_range(first..first + count);
@@ -402,7 +402,7 @@ impl<'a> HeadRef<'a> {
         order.sort_unstable_by_key(|&i| wanted[i]);
         let mut out = vec![0.0; wanted.len()];
         self.with_packed(|packed| {
-            let mut rows = PackedRows::new();
+            let mut rows = PackedRows::in_format(packed.format());
             let mut left = order.as_slice();
             for first in (0..count).step_by(BLOCK_ROWS) {
                 let rows_here = BLOCK_ROWS.min(count - first);

@@ -2,16 +2,17 @@
 
 use std::time::Instant;
 
-use lawvere_core::{Buffer, PackedMatrix, PackedRows, RowMatrix};
+use lawvere_core::{Buffer, Format, PackedMatrix, PackedRows, RowMatrix};
 
 /// Floating-point operations a second of the engine's matrix product, on the current threads: on
 /// average and at best, over `seconds` of products of rows x inputs x outputs, five at least.
 pub(crate) fn product_rate(
     (rows, inputs, outputs): (usize, usize, usize),
+    format: Format,
     seconds: f64,
 ) -> (f64, f64) {
-    let weight = PackedMatrix::new(RowMatrix::zeros(outputs, inputs).view());
-    let mut left = PackedRows::new();
+    let weight = PackedMatrix::in_format(RowMatrix::zeros(outputs, inputs).view(), format);
+    let mut left = PackedRows::in_format(format);
     left.fill(rows, inputs, |_, row| row.fill(0.0));
     let mut out = Buffer::zeros(rows * outputs);
     let once = 2.0 * (rows * inputs * outputs) as f64;
@@ -30,7 +31,7 @@ pub(crate) fn product_rate(
 
 /// Operations a second for products of a small decoder's shape, for estimates. Takes some 30 ms.
 pub(crate) fn operations_per_second() -> f64 {
-    product_rate((256, 576, 1536), 0.03).0
+    product_rate((256, 576, 1536), Format::F32, 0.03).0
 }
 
 /// Memory that can still be had, in bytes; `None` where the system does not tell.

@@ -5,6 +5,7 @@ use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, Positio
 use lawvere_text::TextSpace;
 
 use crate::cost::operations_per_second;
+use crate::model::ModelSource;
 use crate::{Event, RunError, TrainingRecord};
 
 /// Which rows are observed.
@@ -22,7 +23,7 @@ pub struct ObserveOptions {
     /// The folder of an index.
     pub index: PathBuf,
     /// A checkpoint; without one only the corpus is observed.
-    pub model: Option<PathBuf>,
+    pub model: Option<ModelSource>,
     /// The seed of other weights than the checkpoint's own, as before training: a control.
     pub untrained: Option<u64>,
     /// Which rows.
@@ -43,7 +44,8 @@ pub fn observe(
     let space = TextSpace::open(&options.index)?;
     let model = match &options.model {
         None => None,
-        Some(path) => {
+        Some(source) => {
+            let path = &source.path;
             on_event(Event::Part(format!("loading {}", path.display())));
             let trained = TrainingRecord::beside(path);
             let own = space.tokenizer().identity();
@@ -55,7 +57,7 @@ pub fn observe(
                 )));
             }
             Some(match options.untrained {
-                None => LanguageModel::open(path)?,
+                None => LanguageModel::open_in(path, source.precision)?,
                 Some(seed) => LanguageModel::untrained(path, seed)?,
             })
         }

@@ -1,7 +1,7 @@
 //! The forward pass: all layers' states of the positions asked for, in one go.
 
 use lawvere_core::vector::{Real, vectorised};
-use lawvere_core::{Buffer, PackedMatrix, PackedRows, ReadoutNorm, RowMatrix};
+use lawvere_core::{Buffer, Format, PackedMatrix, PackedRows, ReadoutNorm, RowMatrix};
 use rayon::prelude::*;
 
 use crate::attention::{HeadLayout, Sight};
@@ -44,7 +44,7 @@ pub(crate) struct Tokens<'a> {
 }
 
 /// The matrices that a pass fills, a row a token; kept from one pass to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Workspace {
     x: Buffer,
     rows: PackedRows,
@@ -58,6 +58,18 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
+    fn new(format: Format) -> Self {
+        Self {
+            x: Buffer::default(),
+            rows: PackedRows::in_format(format),
+            qkv: Buffer::default(),
+            attended: Buffer::default(),
+            gate_up: Buffer::default(),
+            branch: Buffer::default(),
+            rotations: Default::default(),
+        }
+    }
+
     fn fit(&mut self, count: usize, config: &DecoderConfig, layout: HeadLayout) {
         self.x.fit(count * config.hidden_size);
         self.qkv.fit(count * layout.row());
@@ -75,7 +87,7 @@ impl Workspace {
 }
 
 impl Decoder {
-    pub fn new(config: DecoderConfig, weights: Weights) -> Self {
+    pub fn new(config: DecoderConfig, weights: Weights, format: Format) -> Self {
         let rotated = config.rotated();
         let angles = |scaling: &RopeScaling, theta: f32| {
             let (frequencies, magnitude) = scaling.angles(theta, rotated);
@@ -88,7 +100,7 @@ impl Decoder {
         let local = config.style.local_theta;
         let rotations = [full, local.map(|theta| angles(&RopeScaling::None, theta))];
         let head = weights.head.as_ref().unwrap_or(&weights.embedding);
-        let head = PackedMatrix::new(head.view());
+        let head = PackedMatrix::in_format(head.view(), format);
         Self {
             config,
             weights,
@@ -102,6 +114,11 @@ impl Decoder {
             .head
             .as_ref()
             .unwrap_or(&self.weights.embedding)
+    }
+
+    /// Room for passes.
+    pub fn workspace(&self) -> Workspace {
+        Workspace::new(self.head.format())
     }
 
     pub fn layout(&self) -> HeadLayout {

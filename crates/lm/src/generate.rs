@@ -149,7 +149,7 @@ impl LanguageModel {
         let offset = usize::from(bos.is_some());
         let used = texts[0].prompt..texts[texts.len() - 1].prompt + 1;
         let prompts = &prompts[used.clone()];
-        let mut workspace = Workspace::default();
+        let mut workspace = decoder.workspace();
         let (prompt_memory, first) = PromptMemory::read(decoder, &mut workspace, prompts, bos);
         // Every text of a prompt draws its first token from the prompt's own law.
         let d = first.ncols();

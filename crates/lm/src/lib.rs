@@ -2,7 +2,7 @@
 //!
 //! A [`LanguageModel`] is opened from a GGUF file or a Hugging Face checkpoint folder and is a
 //! Markov kernel that factors as `head . encoder` ([`lawvere_core::Factored`]). Weights are
-//! computed with in float32, whatever they are stored in.
+//! computed with in float32, whatever they are stored in, or in bfloat16 ([`Precision`]).
 //!
 //! Loaded now, from Hugging Face folders: GPT-2, GPT-NeoX (Pythia), Llama 2 and 3, Mistral, SmolLM2, TinyLlama, Qwen 2,
 //! 2.5 and 3, OLMo 2, Gemma 2 and 3 (text) and Phi-3, by one [decoder](DecoderConfig) with a [style](DecoderStyle); from GGUF
@@ -19,6 +19,7 @@ mod generate;
 mod gguf;
 mod maps;
 mod model;
+mod precision;
 mod rope;
 mod safetensors;
 mod sampling;
@@ -33,6 +34,7 @@ pub use config::{
 pub use error::LmError;
 pub use generate::{Finish, Generated, Generation};
 pub use model::{LanguageModel, Origin};
+pub use precision::Precision;
 pub use rope::RopeScaling;
 pub use sampling::{Dice, Sampling};
 pub use score::{Reading, Score, Scores, Windows};

@@ -5,7 +5,7 @@ use lawvere_core::{ContextBatch, KernelError, RowMatrix};
 use rayon::prelude::*;
 
 use crate::attention::{HeadLayout, Past, Sight, attend, ends_of_windows};
-use crate::decoder::{Memory, Tokens, Workspace};
+use crate::decoder::{Memory, Tokens};
 use crate::error::LmError;
 use crate::model::LanguageModel;
 
@@ -56,7 +56,7 @@ impl LanguageModel {
             keep: &[],
         };
         let needed = layers.iter().copied().max().unwrap_or(0);
-        let mut workspace = Workspace::default();
+        let mut workspace = decoder.workspace();
         decoder.forward(&mut workspace, &pass, &mut memory, &[needed], |_, _| {});
         Ok(memory.maps.into_iter().map(|(_, map)| map).collect())
     }

@@ -11,10 +11,11 @@ use lawvere_core::{
 use lawvere_token::gguf::Gguf;
 use lawvere_token::{Tokenizer, sha256_of_file};
 
-use crate::decoder::{Decoder, Tokens, Workspace};
+use crate::decoder::{Decoder, Tokens};
 use crate::error::LmError;
 use crate::forest::{PrefixForest, WayMemory};
 use crate::gguf::GgufTensors;
+use crate::precision::Precision;
 use crate::safetensors::{DecoderTensors, SafetensorsFiles};
 use crate::train::{Architecture, Input, Parameters};
 use crate::untrained::{self, Redrawn};
@@ -44,6 +45,7 @@ pub struct LanguageModel {
     origin: Origin,
     /// The seed of weights that are not the checkpoint's own.
     redraw: Option<u64>,
+    precision: Precision,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,16 @@ impl LanguageModel {
     /// Files that are missing, truncated or inconsistent; an architecture or tokenizer that is not
     /// supported; a tokenizer with more tokens than the model.
     pub fn open(path: &Path) -> Result<Self, LmError> {
-        Self::load(path, None)
+        Self::open_in(path, Precision::F32)
+    }
+
+    /// As [`open`](Self::open), a decoder's products in `precision`. In bfloat16 weights take 2 bytes a parameter, and a
+    /// decoder's head 6; [`identity`](Self::identity) is not that of the checkpoint in float32.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); a precision that is not the network's: LSTMs and perceptrons are float32.
+    pub fn open_in(path: &Path, precision: Precision) -> Result<Self, LmError> {
+        Self::load(path, None, precision)
     }
 
     /// The network that a checkpoint's was before it was trained: its architecture and tokenizer, with
@@ -85,16 +96,26 @@ impl LanguageModel {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn untrained(path: &Path, seed: u64) -> Result<Self, LmError> {
-        Self::load(path, Some(seed))
+        Self::load(path, Some(seed), Precision::F32)
     }
 
-    fn load(path: &Path, redraw: Option<u64>) -> Result<Self, LmError> {
+    fn load(path: &Path, redraw: Option<u64>, precision: Precision) -> Result<Self, LmError> {
         let path = &lawvere_token::resolve(path)?;
         let mut model = if path.is_dir() {
-            Self::open_folder(path, redraw)?
+            Self::open_folder(path, redraw, precision)?
         } else {
-            Self::open_gguf(path, redraw)?
+            Self::open_gguf(path, redraw, precision)?
         };
+        if precision != Precision::F32 {
+            if model.decoder().is_none() {
+                return Err(LmError::checkpoint(
+                    path,
+                    "LSTMs, perceptrons and features are computed in f32 only",
+                ));
+            }
+            let identity = format!("{precision} {}", model.identity);
+            model.identity = lawvere_token::sha256_hex(identity.as_bytes());
+        }
         if let Some(seed) = redraw {
             model.origin.name += &untrained::note(seed);
             model.origin.storage.clear();
@@ -111,13 +132,14 @@ impl LanguageModel {
         }
     }
 
-    fn open_gguf(path: &Path, redraw: Option<u64>) -> Result<Self, LmError> {
+    fn open_gguf(path: &Path, redraw: Option<u64>, precision: Precision) -> Result<Self, LmError> {
+        let format = precision.format();
         let gguf = Gguf::open(path)?;
         let config = crate::gguf::config(&gguf)?;
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
         let weights = match redraw {
-            None => Weights::load(&config, GgufTensors::new(&gguf, &config))?,
-            Some(seed) => Weights::load(&config, Redrawn::new(seed, None))?,
+            None => Weights::load(&config, format, GgufTensors::new(&gguf, &config))?,
+            Some(seed) => Weights::load(&config, format, Redrawn::new(seed, None))?,
         };
         let origin = Origin {
             name: gguf
@@ -130,16 +152,22 @@ impl LanguageModel {
             path: path.to_owned(),
             tokenizer: Some(tokenizer),
             architecture: Architecture::Decoder(config.clone()),
-            network: Network::Decoder(Box::new(Decoder::new(config, weights))),
+            network: Network::Decoder(Box::new(Decoder::new(config, weights, format))),
             document_end: None,
             eos: crate::gguf::eos(&gguf)?,
             identity: sha256_of_file(path).map_err(|e| LmError::io(path, e))?,
             origin,
             redraw,
+            precision,
         })
     }
 
-    fn open_folder(path: &Path, redraw: Option<u64>) -> Result<Self, LmError> {
+    fn open_folder(
+        path: &Path,
+        redraw: Option<u64>,
+        precision: Precision,
+    ) -> Result<Self, LmError> {
+        let format = precision.format();
         let (architecture, document_end) = crate::safetensors::architecture(path)?;
         let files = crate::safetensors::files(path)?;
         let maps = crate::safetensors::map_all(files)?;
@@ -152,13 +180,13 @@ impl LanguageModel {
         let network = match &architecture {
             Architecture::Decoder(config) => {
                 let weights = match redraw {
-                    None => Weights::load(config, DecoderTensors::new(tensors, config))?,
+                    None => Weights::load(config, format, DecoderTensors::new(tensors, config))?,
                     Some(seed) => {
                         let deviation = crate::safetensors::initializer_range(path)?;
-                        Weights::load(config, Redrawn::new(seed, deviation))?
+                        Weights::load(config, format, Redrawn::new(seed, deviation))?
                     }
                 };
-                Network::Decoder(Box::new(Decoder::new(config.clone(), weights)))
+                Network::Decoder(Box::new(Decoder::new(config.clone(), weights, format)))
             }
             small => {
                 let network = small.network::<f32>();
@@ -192,6 +220,7 @@ impl LanguageModel {
             identity: lawvere_token::sha256_hex(hashes.as_bytes()),
             origin,
             redraw,
+            precision,
         })
     }
 
@@ -200,10 +229,15 @@ impl LanguageModel {
         &self.path
     }
 
-    /// Where the checkpoint is, and whether its weights are not its own, for people.
+    /// Where the checkpoint is, whether its weights are not its own, and its precision if it is not float32, for people.
     pub fn label(&self) -> String {
         let note = self.redraw.map_or_else(String::new, untrained::note);
-        format!("{}{note}", self.path.display())
+        format!("{}{note}{}", self.path.display(), self.precision.note())
+    }
+
+    /// What its products are computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The network's shape.
@@ -292,14 +326,24 @@ impl LanguageModel {
         self.architecture.parameters() - embedding - head
     }
 
-    /// Memory of the weights as they are computed with: float32, and a decoder's head both as rows and
-    /// laid out for products.
+    /// Memory of the weights as they are computed with: in their precision, and of a decoder the head both as rows in
+    /// float32 and laid out for products, the embedding in float32.
     pub fn bytes(&self) -> usize {
-        let head = match &self.network {
-            Network::Decoder(_) => self.head().vocab_size() * self.hidden_size(),
-            Network::Small { .. } => 0,
+        let parameters = self.architecture.parameters();
+        let Some(decoder) = self.decoder() else {
+            return 4 * parameters;
         };
-        4 * (self.architecture.parameters() + head)
+        let head = self.vocab_size() * self.hidden_size();
+        let rows = if decoder.config.tied_head {
+            head
+        } else {
+            2 * head
+        };
+        let each = match self.precision {
+            Precision::F32 => 4,
+            Precision::Bf16(_) => 2,
+        };
+        4 * rows + each * (head + parameters - rows)
     }
 
     /// Multiply-adds of one token's attention, on average over a text of so many tokens: its scores and
@@ -380,7 +424,7 @@ impl LanguageModel {
                 let mut order: Vec<u32> = (0..forest.rows.len() as u32).collect();
                 order.sort_unstable_by_key(|&row| (forest.rows[row as usize], row));
                 let mut memory = WayMemory::new(decoder.config.layers, decoder.layout());
-                let mut workspace = Workspace::default();
+                let mut workspace = decoder.workspace();
                 let mut left = order.as_slice();
                 for first in (0..forest.len()).step_by(TOKENS_AT_ONCE) {
                     let nodes = first..forest.len().min(first + TOKENS_AT_ONCE);

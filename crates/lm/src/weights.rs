@@ -1,6 +1,6 @@
 //! The decoder's weights and how they are taken out of a checkpoint, whatever its format.
 
-use lawvere_core::{PackedMatrix, PackedRows, ReadoutNorm, RowMatrix};
+use lawvere_core::{Format, PackedMatrix, PackedRows, ReadoutNorm, RowMatrix};
 
 use crate::config::{DecoderConfig, NormPlaces, QueryKeyNorm};
 use crate::error::LmError;
@@ -114,8 +114,16 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    pub fn load(config: &DecoderConfig, source: impl TensorSource) -> Result<Self, LmError> {
-        let mut loading = Loading { config, source };
+    pub fn load(
+        config: &DecoderConfig,
+        format: Format,
+        source: impl TensorSource,
+    ) -> Result<Self, LmError> {
+        let mut loading = Loading {
+            config,
+            format,
+            source,
+        };
         let d = config.hidden_size;
         let embedding = loading.matrix(&[Role::Embedding], &[config.vocab_size], d)?;
         let positions = match config.style.learned_positions {
@@ -145,6 +153,7 @@ impl Weights {
 
 struct Loading<'a, S> {
     config: &'a DecoderConfig,
+    format: Format,
     source: S,
 }
 
@@ -225,7 +234,7 @@ impl<S: TensorSource> Loading<'_, S> {
             bias.extend(self.source.take(role, Part::Bias, &[rows])?);
         }
         Ok(Linear {
-            matrix: PackedMatrix::new(matrix.view()),
+            matrix: PackedMatrix::in_format(matrix.view(), self.format),
             bias: biased.then_some(bias),
         })
     }

@@ -7,7 +7,7 @@ use lawvere::information::{InformationSource, ObservationPlace};
 use lawvere::observation::{ContextPlan, Layers, PositionPlan};
 use lawvere::{RowChoice, RunError};
 
-use crate::args::{CorpusArgs, positive};
+use crate::args::{CorpusArgs, PrecisionArg, positive};
 
 /// An observation, or a model and a corpus.
 #[derive(Args)]
@@ -20,6 +20,8 @@ pub struct SourceArgs {
     /// asked where a measure needs the model itself
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    precision: PrecisionArg,
     /// Text files in UTF-8, or folders of .txt files, observed for this command alone (`lawvere observe`
     /// keeps the observation for others)
     #[arg(long, num_args = 1.., value_name = "PATH", requires = "model")]
@@ -42,7 +44,7 @@ impl SourceArgs {
                     layers: self.keep_layers.clone().unwrap_or(Layers::Spread),
                 },
             },
-            model: self.model.clone(),
+            model: self.model.as_ref().map(|m| self.precision.of(m)),
         }
     }
 

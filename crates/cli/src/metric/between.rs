@@ -10,7 +10,7 @@ use lawvere::metric::{self, ContinuationPlan, WordPlan};
 
 use super::SCHEMA;
 use super::texts::number;
-use crate::args::{Global, positive, told_with};
+use crate::args::{Global, ModelArgs, positive, told_with};
 use crate::output::Screen;
 
 /// How continuations are drawn.
@@ -38,9 +38,8 @@ impl ContinuationArgs {
 /// direction of entailment, and Liu's distance
 #[derive(Args)]
 pub struct CompareArgs {
-    /// The model: a GGUF file or a folder
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The texts, two or more; every two are compared
     #[arg(required = true, num_args = 2.., value_name = "TEXT")]
     texts: Vec<String>,
@@ -61,7 +60,13 @@ impl CompareArgs {
         let start = Instant::now();
         let plan = self.drawn.plan(global);
         let on_event = &mut |event| screen.show(event);
-        let found = metric::compare_texts(&self.model, &self.texts, &self.orders, &plan, on_event)?;
+        let found = metric::compare_texts(
+            &self.model.source(),
+            &self.texts,
+            &self.orders,
+            &plan,
+            on_event,
+        )?;
         told_with(SCHEMA, &found, global, start, |found| {
             let pair = |pair: &metric::ComparedTexts| {
                 let mut out = format!("{:?}, {:?}", pair.first, pair.second);
@@ -93,9 +98,8 @@ impl CompareArgs {
 /// divergence of the laws of continuations
 #[derive(Args)]
 pub struct NearestArgs {
-    /// The model: a GGUF file or a folder
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The texts to look among, one a line
     #[arg(long, value_name = "FILE")]
     texts: PathBuf,
@@ -113,7 +117,7 @@ impl NearestArgs {
         let start = Instant::now();
         let plan = self.drawn.plan(global);
         let on_event = &mut |event| screen.show(event);
-        let (model, texts) = (&self.model, &self.texts);
+        let (model, texts) = (&self.model.source(), &self.texts);
         let found = metric::nearest_texts(model, &self.text, texts, self.most, &plan, on_event)?;
         told_with(SCHEMA, &found, global, start, |found| {
             let mut out = format!("  divergence         direction  text, of {}", found.texts);
@@ -150,9 +154,8 @@ fn estimate(e: &metric::Estimate) -> String {
 #[derive(Args)]
 #[command(group(ArgGroup::new("judgements").required(true).args(["sts", "hyponyms"])))]
 pub struct EvaluateArgs {
-    /// The model: a GGUF file or a folder
-    #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Judgements: a CSV of two sentences and a score a line, without a header
     #[arg(long, value_name = "FILE.csv")]
     sts: Option<PathBuf>,
@@ -187,7 +190,7 @@ impl EvaluateArgs {
                 seed: global.seed,
                 ..WordPlan::default()
             };
-            let (model, limit) = (&self.model, self.limit);
+            let (model, limit) = (&self.model.source(), self.limit);
             let found = metric::evaluate_hyponyms(model, index, pairs, limit, &plan, on_event)?;
             return told_with(SCHEMA, &found, global, start, |found| {
                 format!(
@@ -207,7 +210,8 @@ impl EvaluateArgs {
         }
         let plan = self.drawn.plan(global);
         let sts = self.sts.clone().unwrap_or_default();
-        let found = metric::evaluate_likeness(&self.model, &sts, self.limit, &plan, on_event)?;
+        let found =
+            metric::evaluate_likeness(&self.model.source(), &sts, self.limit, &plan, on_event)?;
         told_with(SCHEMA, &found, global, start, |found| {
             let mut out = format!(
                 "{} pairs; Spearman's correlation with the judgements",

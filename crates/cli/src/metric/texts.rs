@@ -12,7 +12,7 @@ use lawvere::{RunError, TokenizerChoice};
 use serde::Serialize;
 
 use super::SCHEMA;
-use crate::args::{CorpusArgs, Global, told_with};
+use crate::args::{CorpusArgs, Global, PrecisionArg, told_with};
 use crate::output::Screen;
 
 /// A result and what it rests on.
@@ -62,6 +62,8 @@ pub struct SpaceArgs {
     /// The space of texts by how a model goes on with them, in the order of prefixes: a GGUF file or a folder
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    precision: PrecisionArg,
     /// The texts of --index, --corpus or --model, one a line
     #[arg(long, value_name = "FILE", conflicts_with = "space")]
     texts: Option<PathBuf>,
@@ -127,7 +129,9 @@ impl SpaceArgs {
         let on_event = &mut |event| screen.show(event);
         let from = match (&self.index, &self.model) {
             (Some(index), _) => CountSource::Index(index.clone()),
-            (None, Some(model)) => return metric::space_of_model(model, &choice, on_event),
+            (None, Some(model)) => {
+                return metric::space_of_model(&self.precision.of(model), &choice, on_event);
+            }
             (None, None) => {
                 let options = self.reading.options(&self.corpus);
                 CountSource::Corpus(options, self.tokenizer.clone())

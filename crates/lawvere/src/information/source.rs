@@ -6,7 +6,7 @@ use lawvere_observe::{Layers, Observation, Observer};
 use lawvere_text::CorpusOptions;
 use serde::Serialize;
 
-use crate::model::open_model;
+use crate::model::{ModelSource, open_model};
 use crate::origin::Origin;
 use crate::{Event, RowChoice, RunError, TokenizerChoice};
 
@@ -32,7 +32,7 @@ pub struct InformationSource {
     /// The observation.
     pub place: ObservationPlace,
     /// The model's checkpoint; needed to make an observation, and by what asks the model.
-    pub model: Option<PathBuf>,
+    pub model: Option<ModelSource>,
 }
 
 /// A result with what it rests on.
@@ -92,7 +92,7 @@ impl InformationSource {
                         "--corpus needs a --model that reads it".into(),
                     ));
                 };
-                let tokenizer = TokenizerChoice::File(path.clone());
+                let tokenizer = TokenizerChoice::File(path.path.clone());
                 let space = crate::index::space(corpus, &tokenizer, on_event)?;
                 let model = open_model(path, on_event)?;
                 let observer = Observer::new(&space, Some(&model), layers)?;

@@ -7,7 +7,7 @@ use lawvere_metric::{Continuation, Continuations, Estimate};
 use lawvere_token::sha256_of_file;
 use serde::Serialize;
 
-use crate::model::{Passage, Place, check_length, open_model, tokens};
+use crate::model::{ModelSource, Passage, Place, check_length, open_model, tokens};
 use crate::{Event, RunError};
 
 /// How texts are compared by their continuations.
@@ -152,7 +152,7 @@ pub struct TextComparison {
 /// Fewer than two texts, one without tokens or longer than the model reads, fewer than two continuations; an order that is
 /// not positive; what opening the model meets.
 pub fn compare_texts(
-    model: &Path,
+    model: &ModelSource,
     texts: &[String],
     orders: &[f64],
     plan: &ContinuationPlan,
@@ -256,7 +256,7 @@ pub struct Nearest {
 /// # Errors
 /// As [`compare_texts`]; what reading the file meets.
 pub fn nearest_texts(
-    model: &Path,
+    model: &ModelSource,
     text: &str,
     file: &Path,
     most: usize,
@@ -370,7 +370,7 @@ pub struct LikenessMeasure {
 /// # Errors
 /// A file of another form, fewer than three pairs; as [`compare_texts`].
 pub fn evaluate_likeness(
-    model: &Path,
+    model: &ModelSource,
     file: &Path,
     limit: Option<usize>,
     plan: &ContinuationPlan,

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use crate::index::lines_of;
-use crate::model::{Place, open_model};
+use crate::model::{ModelSource, Place, open_model};
 use crate::{Event, RunError};
 
 /// How words are compared in the contexts of a corpus.
@@ -89,7 +89,7 @@ pub struct JudgedPair {
 /// What opening the model, the index or the file meets; an index of another tokenizer; no pair whose words both occur
 /// often enough.
 pub fn evaluate_hyponyms(
-    model: &Path,
+    model: &ModelSource,
     index: &Path,
     file: &Path,
     limit: Option<usize>,

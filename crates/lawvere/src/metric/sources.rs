@@ -8,7 +8,7 @@ use lawvere_text::{CorpusOptions, TextSpace};
 use super::{Order, TextSet};
 use crate::RunError;
 use crate::index::{Query, TokenizerChoice};
-use crate::model::{Passage, Place, check_length, open_model, tokens};
+use crate::model::{ModelSource, Passage, Place, check_length, open_model, tokens};
 use crate::origin::Origin;
 use crate::{Event, index};
 
@@ -223,7 +223,7 @@ fn check_present(
 /// What opening the model or reading the file of the texts meets; texts that come twice, or are longer than the model
 /// reads.
 pub fn space_of_model(
-    model: &Path,
+    model: &ModelSource,
     choice: &TextChoice,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<TextSet, RunError> {

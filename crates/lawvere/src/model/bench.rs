@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
-use lawvere_core::{ContextBatch, Factored, ShapeError};
-use lawvere_lm::LanguageModel;
+use lawvere_core::{Bf16Kernel, ContextBatch, Factored, ShapeError};
+use lawvere_lm::{LanguageModel, Precision};
 use serde::Serialize;
 
 use crate::cost::{available_memory, product_rate};
-use crate::model::open_model;
+use crate::model::{ModelSource, open_model};
 use crate::{Event, RunError, peak_memory};
 
 /// What to time.
 #[derive(Debug, Clone)]
 pub struct BenchOptions {
     /// The checkpoint.
-    pub model: PathBuf,
+    pub model: ModelSource,
     /// Sequences, and the tokens of each.
     pub shapes: Vec<BenchShape>,
     /// How often each shape is timed, after a round that is not; 1 at least.
@@ -71,6 +71,17 @@ pub struct BenchTimes {
     pub fraction_of_peak: f64,
 }
 
+/// The speed of one way to multiply matrices.
+#[derive(Debug, Clone, Serialize)]
+pub struct BenchProduct {
+    /// What it is computed in, and how.
+    pub precision: Precision,
+    /// Whether this model is computed so.
+    pub used: bool,
+    /// In 10^9 operations a second: the best of half a second of products of 1024 x 1536 x 3072.
+    pub gflops: f64,
+}
+
 /// What was measured at one shape.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchResult {
@@ -95,9 +106,13 @@ pub struct BenchReport {
     pub model: PathBuf,
     /// The SHA-256 of its file, or of its files' hashes.
     pub identity: String,
+    /// What products were computed in.
+    pub precision: Precision,
     /// Threads that were computed on.
     pub threads: usize,
-    /// What the engine's matrix product reaches here, in 10^9 operations a second: the best of half a second of products of 1024 x 1536 x 3072.
+    /// What matrix products reach here, in float32 and in bfloat16 by every way that the machine has.
+    pub products: Vec<BenchProduct>,
+    /// That of the product which this model is computed by.
     pub peak_gflops: f64,
     /// One a shape.
     pub shapes: Vec<BenchResult>,
@@ -140,17 +155,29 @@ pub fn bench(
         }
     }
     on_event(Event::Part("timing the matrix product".into()));
-    let (_, best) = product_rate((1024, 1536, 3072), 0.5);
-    let peak_gflops = best / 1e9;
+    let kernels = Bf16Kernel::available().into_iter();
+    let products: Vec<BenchProduct> = [Precision::F32]
+        .into_iter()
+        .chain(kernels.map(Precision::Bf16))
+        .map(|precision| BenchProduct {
+            precision,
+            used: precision == model.precision(),
+            gflops: product_rate((1024, 1536, 3072), precision.format(), 0.5).1 / 1e9,
+        })
+        .collect();
+    let used = products.iter().find(|product| product.used);
+    let peak_gflops = used.map_or(f64::NAN, |product| product.gflops);
     let mut shapes = Vec::new();
     for &shape in &options.shapes {
         on_event(Event::Part(format!("timing {shape}")));
         shapes.push(time_shape(&model, shape, options, peak_gflops)?);
     }
     Ok(BenchReport {
-        model: options.model.clone(),
+        model: options.model.path.clone(),
+        precision: options.model.precision,
         identity: model.identity().to_owned(),
         threads: rayon::current_num_threads(),
+        products,
         peak_gflops,
         shapes,
         peak_memory: peak_memory(),

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use lawvere_lm::LanguageModel;
 use lawvere_lm::train::Architecture;
+use lawvere_lm::{LanguageModel, Precision};
 use lawvere_token::Tokenizer;
 use serde::Serialize;
 
@@ -28,8 +28,10 @@ pub struct ModelInfo {
     pub hidden_size: usize,
     /// How tensors are stored, and how many of each kind.
     pub storage: BTreeMap<String, usize>,
-    /// Bytes of the weights as they are computed with: float32, a decoder's head twice.
-    pub float32_bytes: usize,
+    /// What products are computed in.
+    pub precision: Precision,
+    /// Bytes of the weights as they are computed with, a decoder's head twice.
+    pub weight_bytes: usize,
     /// The largest resident memory of the process that opened it, bytes, where the system tells.
     pub peak_memory: Option<u64>,
     /// The longest text it reads at once, in tokens; none for networks without a limit.
@@ -105,7 +107,8 @@ impl ModelInfo {
             last_layer: last_layer(model),
             hidden_size: model.hidden_size(),
             storage: origin.storage.clone(),
-            float32_bytes: model.bytes(),
+            precision: model.precision(),
+            weight_bytes: model.bytes(),
             peak_memory: peak_memory(),
             context_length: Some(model.context_length()).filter(|&length| length < usize::MAX),
             bos: model.bos().map(named),

@@ -8,12 +8,14 @@ mod score;
 mod states;
 mod tokenize;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use lawvere_core::{Factored, NextToken};
-use lawvere_lm::LanguageModel;
+use lawvere_lm::{LanguageModel, Precision};
 
-pub use bench::{BenchOptions, BenchReport, BenchResult, BenchShape, BenchTimes, bench};
+pub use bench::{
+    BenchOptions, BenchProduct, BenchReport, BenchResult, BenchShape, BenchTimes, bench,
+};
 pub use generate::{Continuation, Continuations, GenerateOptions, Stop, generate};
 pub use given::{Content, Passage, Place, Question};
 pub(crate) use given::{check_length, read_text, tokens};
@@ -25,13 +27,35 @@ pub use tokenize::{Tokenized, open_tokenizer, tokenize};
 use crate::cost::operations_per_second;
 use crate::{Event, RunError};
 
-/// Opens a checkpoint: a GGUF file or a folder.
+/// A checkpoint, and what it is computed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSource {
+    /// A GGUF file, a folder or `hf:ORG/NAME[@REVISION]`.
+    pub path: PathBuf,
+    /// What its products are computed in.
+    pub precision: Precision,
+}
+
+/// In float32.
+impl<P: Into<PathBuf>> From<P> for ModelSource {
+    fn from(path: P) -> Self {
+        Self {
+            path: path.into(),
+            precision: Precision::F32,
+        }
+    }
+}
+
+/// Opens a checkpoint.
 ///
 /// # Errors
-/// [`LanguageModel::open`].
-pub fn open_model(path: &Path, on_event: &mut dyn FnMut(Event)) -> Result<LanguageModel, RunError> {
-    on_event(Event::Part(format!("loading {}", path.display())));
-    Ok(LanguageModel::open(path)?)
+/// [`LanguageModel::open_in`].
+pub fn open_model(
+    source: &ModelSource,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<LanguageModel, RunError> {
+    on_event(Event::Part(format!("loading {}", source.path.display())));
+    Ok(LanguageModel::open_in(&source.path, source.precision)?)
 }
 
 /// Tells what reading `tokens` tokens, in texts of `longest` at most, and making `laws` laws will take,
