@@ -74,10 +74,11 @@ fn every_family_comes_near_its_float32() {
             let near = logits(precision);
             let off = exact.data().iter().zip(near.data());
             let off = off.fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-            assert!(
-                off > 0.0 && off < 0.03 * most,
-                "{folder:?} {precision}: {off} of {most}"
-            );
+            // Weights that are stored in bfloat16 lose nothing where rows are not rounded.
+            let stored = folder.ends_with("mistral-bf16");
+            let nothing = stored && precision == Precision::Bf16(Bf16Kernel::Float32);
+            assert_eq!(off == 0.0, nothing, "{folder:?} {precision}");
+            assert!(off < 0.03 * most, "{folder:?} {precision}: {off} of {most}");
         }
     }
     assert_eq!(seen, 16);
