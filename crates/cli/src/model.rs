@@ -33,7 +33,7 @@ impl ModelCommand {
     pub fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         match self {
             Self::Info(args) => args.run(global, screen),
-            Self::Tokenize(args) => args.run(global),
+            Self::Tokenize(args) => args.run(global, screen),
             Self::Score(args) => args.run(global, screen),
             Self::States(args) => args.run(global, screen),
             Self::Generate(args) => args.run(global, screen),
@@ -216,11 +216,12 @@ pub struct TokenizeArgs {
 }
 
 impl TokenizeArgs {
-    fn run(&self, global: &Global) -> Result<String, RunError> {
+    fn run(&self, global: &Global, screen: &mut Screen) -> Result<String, RunError> {
         let path = self.model.as_ref().or(self.tokenizer.as_ref());
-        let tokenizer = open_tokenizer(path.ok_or_else(|| {
+        let path = path.ok_or_else(|| {
             RunError::Usage("--model or --tokenizer says whose tokens are shown".into())
-        })?)?;
+        })?;
+        let tokenizer = open_tokenizer(path, &mut |event| screen.show(event))?;
         let passages = match (&self.file, self.texts.as_slice()) {
             (Some(file), _) => vec![Passage::file(file)?],
             (None, []) => vec![standard_input()?],

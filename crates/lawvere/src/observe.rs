@@ -5,7 +5,7 @@ use lawvere_observe::{ContextPlan, Draft, Layers, Observation, Observer, Positio
 use lawvere_text::TextSpace;
 
 use crate::cost::operations_per_second;
-use crate::model::ModelSource;
+use crate::model::{ModelSource, fetch_model};
 use crate::{Event, RunError, TrainingRecord};
 
 /// Which rows are observed.
@@ -46,6 +46,7 @@ pub fn observe(
         None => None,
         Some(source) => {
             let path = &source.path;
+            fetch_model(path, on_event)?;
             on_event(Event::Part(format!("loading {}", path.display())));
             let trained = TrainingRecord::beside(path);
             let own = space.tokenizer().identity();

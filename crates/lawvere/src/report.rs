@@ -24,6 +24,7 @@ use crate::defaults;
 use crate::forest::prefix_texts;
 use crate::index::index_with;
 use crate::metric::spaces_page;
+use crate::model::open_model;
 use crate::observe::make;
 use crate::states::{StatesMaterial, checkpoint_steps};
 use crate::train::{fresh_seed, train};
@@ -376,8 +377,7 @@ fn prepare(
             (corpus, model, Some((language, steps)))
         }
     };
-    on_event(Event::Part(format!("loading {}", model_path.display())));
-    let model = LanguageModel::open(&model_path)?;
+    let model = open_model(&model_path.clone().into(), on_event)?;
     let tokenizer = model.tokenizer().ok_or_else(|| RunError::NoTokenizer {
         path: model_path.clone(),
     })?;

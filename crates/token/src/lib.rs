@@ -15,6 +15,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod disk;
+#[cfg(feature = "download")]
+mod download;
 mod error;
 mod file;
 pub mod gguf;
@@ -25,6 +27,6 @@ mod tokenizer;
 pub use error::TokenError;
 pub use file::{hex, map_file, sha256_hex, sha256_of_file};
 pub use gguf_tokenizer::gguf_bos;
-pub use hub::resolve;
+pub use hub::{Fetching, fetch, resolve};
 pub use memmap2::Mmap;
 pub use tokenizer::Tokenizer;

@@ -14,6 +14,7 @@ pub use self::ask::{
     distances, laws, lines_of, neighbours, positions, queries, queries_of, samples,
 };
 pub use self::growth::{SupportGrowth, growth};
+use crate::model::fetch_model;
 use crate::{Event, RunError};
 
 /// How text becomes tokens.
@@ -59,7 +60,7 @@ pub fn index(
     out: &Path,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<TextSpace, RunError> {
-    let tokenizer = tokenizer.open()?;
+    let tokenizer = tokenizer.open(on_event)?;
     index_with(options, tokenizer.as_ref(), build, out, on_event)
 }
 
@@ -76,7 +77,7 @@ pub fn append(
 ) -> Result<TextSpace, RunError> {
     let wanted = match tokenizer {
         Some(TokenizerChoice::Words) | None => None,
-        Some(choice) => choice.open()?,
+        Some(choice) => choice.open(on_event)?,
     };
     if let Some(wanted) = wanted {
         let found = TextSpace::describe(folder)?.tokenizer_identity;
@@ -95,7 +96,10 @@ pub fn append(
 
 impl TokenizerChoice {
     /// The tokenizer; `None` for the corpus's words.
-    fn open(&self) -> Result<Option<Tokenizer>, RunError> {
+    fn open(&self, on_event: &mut dyn FnMut(Event)) -> Result<Option<Tokenizer>, RunError> {
+        if let Self::File(path) = self {
+            fetch_model(path, on_event)?;
+        }
         Ok(match self {
             Self::Words => None,
             Self::Bytes => Some(Tokenizer::bytes()?),
@@ -120,7 +124,7 @@ pub(crate) fn space(
     tokenizer: &TokenizerChoice,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<TextSpace, RunError> {
-    let tokenizer = tokenizer.open()?;
+    let tokenizer = tokenizer.open(on_event)?;
     on_event(Event::Part("reading the corpus".into()));
     let corpus = Corpus::read(options)?;
     in_memory(&corpus, tokenizer.as_ref(), on_event)

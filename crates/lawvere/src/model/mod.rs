@@ -8,7 +8,7 @@ mod score;
 mod states;
 mod tokenize;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lawvere_core::{Factored, NextToken};
 use lawvere_lm::{LanguageModel, Precision};
@@ -54,8 +54,25 @@ pub fn open_model(
     source: &ModelSource,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<LanguageModel, RunError> {
+    fetch_model(&source.path, on_event)?;
     on_event(Event::Part(format!("loading {}", source.path.display())));
     Ok(LanguageModel::open_in(&source.path, source.precision)?)
+}
+
+/// Sees that a checkpoint named `hf:ORG/NAME` is in the hub's cache ([`lawvere_token::fetch`]), telling how far it is.
+pub(crate) fn fetch_model(path: &Path, on_event: &mut dyn FnMut(Event)) -> Result<(), RunError> {
+    let mut file = String::new();
+    lawvere_token::fetch(path, &mut |fetching| {
+        if file != fetching.file {
+            fetching.file.clone_into(&mut file);
+            on_event(Event::Part(format!("fetching {file}")));
+        }
+        on_event(Event::Progress {
+            done: fetching.done as usize,
+            total: fetching.total as usize,
+        });
+    })?;
+    Ok(())
 }
 
 /// Tells what reading `tokens` tokens, in texts of `longest` at most, and making `laws` laws will take,

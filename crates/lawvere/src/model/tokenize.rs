@@ -4,7 +4,7 @@ use lawvere_token::Tokenizer;
 use serde::Serialize;
 
 use super::{Content, Passage};
-use crate::RunError;
+use crate::{Event, RunError};
 
 /// A text as a tokenizer sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,7 +23,8 @@ pub struct Tokenized {
 ///
 /// # Errors
 /// A folder without `tokenizer.json`, [`Tokenizer::open`].
-pub fn open_tokenizer(path: &Path) -> Result<Tokenizer, RunError> {
+pub fn open_tokenizer(path: &Path, on_event: &mut dyn FnMut(Event)) -> Result<Tokenizer, RunError> {
+    super::fetch_model(path, on_event)?;
     let path = &lawvere_token::resolve(path)?;
     if path.is_dir() && !path.join("tokenizer.json").exists() {
         return Err(RunError::NoTokenizer {
