@@ -41,3 +41,5 @@ export LAWVERE_PYTHON
 
 scripts/fetch-sample.sh
 cargo test --release --workspace "$@"
+# What a feature alone compiles.
+[ $# -gt 0 ] || cargo test --release -p lawvere-token --features download --lib download

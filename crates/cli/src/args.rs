@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lawvere::lm::Precision;
+use lawvere::lm::{Device, Precision};
 use lawvere::model::ModelSource;
 use lawvere::observation::{ContextPlan, Layers, Observation, PositionPlan};
 use lawvere::text::{CorpusOptions, DocumentEnd, DocumentUnit, Format};
@@ -175,18 +175,18 @@ pub struct ModelArgs {
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     #[command(flatten)]
-    precision: PrecisionArg,
+    compute: ComputeArgs,
 }
 
 impl ModelArgs {
     pub fn source(&self) -> ModelSource {
-        self.precision.of(&self.model)
+        self.compute.of(&self.model)
     }
 }
 
-/// What a model's products are computed in.
+/// How a model's products are computed.
 #[derive(Args)]
-pub struct PrecisionArg {
+pub struct ComputeArgs {
     /// What products with the model's weights are computed in: f32, or bf16 for half the memory and, where the processor
     /// has AMX, several times the speed (bf16-float32, bf16-avx512 or bf16-amx for one way to do it)
     #[arg(
@@ -196,13 +196,17 @@ pub struct PrecisionArg {
         requires = "model"
     )]
     precision: Precision,
+    /// Where they are computed, but for those with the head: cpu; cuda, cuda:NUMBER or metal where the program was built so
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", requires = "model")]
+    device: Device,
 }
 
-impl PrecisionArg {
+impl ComputeArgs {
     pub fn of(&self, model: &Path) -> ModelSource {
         ModelSource {
             path: model.to_owned(),
             precision: self.precision,
+            device: self.device,
         }
     }
 }
@@ -217,10 +221,10 @@ pub struct ObserveArgs {
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     #[command(flatten)]
-    precision: PrecisionArg,
+    compute: ComputeArgs,
     /// Draw all weights of the model anew (with --seed), as before training: the control against which
     /// `geometry compare` sees what training made
-    #[arg(long, requires = "model", conflicts_with = "precision")]
+    #[arg(long, requires = "model", conflicts_with_all = ["precision", "device"])]
     untrained: bool,
     /// The folder to make; an interrupted run is taken up again from its finished parts
     #[arg(long, value_name = "FOLDER")]
@@ -274,7 +278,7 @@ impl ObserveArgs {
         };
         let options = ObserveOptions {
             index: self.index.clone(),
-            model: self.model.as_ref().map(|m| self.precision.of(m)),
+            model: self.model.as_ref().map(|m| self.compute.of(m)),
             untrained: self.untrained.then_some(global.seed),
             rows,
             layers: self.layers.clone(),

@@ -58,7 +58,7 @@ pub fn observe(
                 )));
             }
             Some(match options.untrained {
-                None => LanguageModel::open_in(path, source.precision)?,
+                None => source.open()?,
                 Some(seed) => LanguageModel::untrained(path, seed)?,
             })
         }

@@ -1,11 +1,12 @@
 //! The forward pass: all layers' states of the positions asked for, in one go.
 
 use lawvere_core::vector::{Real, vectorised};
-use lawvere_core::{Buffer, Format, PackedMatrix, PackedRows, ReadoutNorm, RowMatrix};
+use lawvere_core::{Buffer, KernelError, PackedMatrix, ReadoutNorm, RowMatrix};
 use rayon::prelude::*;
 
 use crate::attention::{HeadLayout, Sight};
 use crate::config::{Activation, DecoderConfig, DecoderStyle, NormPlaces};
+use crate::product::{Products, Rows};
 use crate::rope::RopeScaling;
 use crate::weights::{Block, Linear, Weights};
 
@@ -13,8 +14,9 @@ use crate::weights::{Block, Linear, Weights};
 pub(crate) struct Decoder {
     pub config: DecoderConfig,
     pub weights: Weights,
-    /// The head laid out for products.
+    /// The head laid out for products, always the processor's.
     pub head: PackedMatrix,
+    products: Products,
     /// Angles of layers that see all, and of those with a window where they are others.
     rotations: [Option<Angles>; 2],
 }
@@ -47,7 +49,7 @@ pub(crate) struct Tokens<'a> {
 #[derive(Debug)]
 pub(crate) struct Workspace {
     x: Buffer,
-    rows: PackedRows,
+    rows: Rows,
     qkv: Buffer,
     attended: Buffer,
     gate_up: Buffer,
@@ -58,10 +60,10 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    fn new(format: Format) -> Self {
+    fn new(products: &Products) -> Self {
         Self {
             x: Buffer::default(),
-            rows: PackedRows::in_format(format),
+            rows: products.rows(),
             qkv: Buffer::default(),
             attended: Buffer::default(),
             gate_up: Buffer::default(),
@@ -87,7 +89,7 @@ impl Workspace {
 }
 
 impl Decoder {
-    pub fn new(config: DecoderConfig, weights: Weights, format: Format) -> Self {
+    pub fn new(config: DecoderConfig, weights: Weights, products: Products) -> Self {
         let rotated = config.rotated();
         let angles = |scaling: &RopeScaling, theta: f32| {
             let (frequencies, magnitude) = scaling.angles(theta, rotated);
@@ -100,11 +102,12 @@ impl Decoder {
         let local = config.style.local_theta;
         let rotations = [full, local.map(|theta| angles(&RopeScaling::None, theta))];
         let head = weights.head.as_ref().unwrap_or(&weights.embedding);
-        let head = PackedMatrix::in_format(head.view(), format);
+        let head = PackedMatrix::in_format(head.view(), products.format);
         Self {
             config,
             weights,
             head,
+            products,
             rotations,
         }
     }
@@ -118,7 +121,7 @@ impl Decoder {
 
     /// Room for passes.
     pub fn workspace(&self) -> Workspace {
-        Workspace::new(self.head.format())
+        Workspace::new(&self.products)
     }
 
     pub fn layout(&self) -> HeadLayout {
@@ -140,7 +143,7 @@ impl Decoder {
         memory: &mut dyn Memory,
         wanted: &[usize],
         mut take: impl FnMut(usize, RowMatrix<f32>),
-    ) {
+    ) -> Result<(), KernelError> {
         let (config, layout) = (&self.config, self.layout());
         workspace.fit(tokens.tokens.len(), config, layout);
         let d = config.hidden_size;
@@ -179,7 +182,7 @@ impl Decoder {
                     };
                     let attend =
                         |qkv: &[f32], out: &mut [f32]| memory.attend(index, sight, qkv, out);
-                    block.forward(pass, workspace, attend);
+                    block.forward(pass, workspace, attend)?;
                 }
             }
             done = layer;
@@ -194,6 +197,7 @@ impl Decoder {
             }
             take(layer, kept);
         }
+        Ok(())
     }
 }
 
@@ -228,7 +232,7 @@ impl Block {
         pass: Pass<'_>,
         workspace: &mut Workspace,
         attend: impl FnOnce(&[f32], &mut [f32]),
-    ) {
+    ) -> Result<(), KernelError> {
         let Workspace {
             x,
             rows,
@@ -242,7 +246,7 @@ impl Block {
         let d = self.qkv.matrix.inputs();
         let count = x.len() / d;
         fill_normed(rows, x, d, self.attention_norm.as_ref());
-        self.qkv.multiply(rows, qkv);
+        self.qkv.multiply(rows, qkv)?;
         qkv.par_chunks_mut(layout.row())
             .with_min_len(64)
             .enumerate()
@@ -259,14 +263,14 @@ impl Block {
         if pass.style.parallel {
             // Both read the state as it was.
             fill_normed(rows, x, d, self.feed_forward_norm.as_ref());
-            self.up.multiply(rows, gate_up);
+            self.up.multiply(rows, gate_up)?;
         }
         rows.copy(count, self.attention_output.matrix.inputs(), attended);
         let after = self.after_attention.as_ref();
-        add(&self.attention_output, after, rows, x, branch);
+        add(&self.attention_output, after, rows, x, branch)?;
         if !pass.style.parallel {
             fill_normed(rows, x, d, self.feed_forward_norm.as_ref());
-            self.up.multiply(rows, gate_up);
+            self.up.multiply(rows, gate_up)?;
         }
         let width = self.down.matrix.inputs();
         let activation = pass.style.activation;
@@ -286,12 +290,12 @@ impl Block {
             rows,
             x,
             branch,
-        );
+        )
     }
 }
 
 /// Rows of `x` for a product, normalised where there is a norm.
-fn fill_normed(rows: &mut PackedRows, x: &[f32], d: usize, norm: Option<&ReadoutNorm>) {
+fn fill_normed(rows: &mut Rows, x: &[f32], d: usize, norm: Option<&ReadoutNorm>) {
     rows.fill(x.len() / d, d, |i, out| match norm {
         Some(norm) => norm.normalise(row(x, i, d), out),
         None => out.copy_from_slice(row(x, i, d)),
@@ -302,15 +306,14 @@ fn fill_normed(rows: &mut PackedRows, x: &[f32], d: usize, norm: Option<&Readout
 fn add(
     linear: &Linear,
     norm: Option<&ReadoutNorm>,
-    rows: &PackedRows,
+    rows: &Rows,
     x: &mut [f32],
     branch: &mut [f32],
-) {
+) -> Result<(), KernelError> {
     let Some(norm) = norm else {
-        linear.multiply_add(rows, x);
-        return;
+        return linear.multiply_add(rows, x);
     };
-    linear.multiply(rows, branch);
+    linear.multiply(rows, branch)?;
     let d = norm.weight.len();
     let states = x.par_chunks_exact_mut(d).zip(branch.par_chunks_exact(d));
     states.with_min_len(64).for_each_init(
@@ -320,6 +323,7 @@ fn add(
             x.iter_mut().zip(&*normed).for_each(|(x, y)| *x += y);
         },
     );
+    Ok(())
 }
 
 fn row(values: &[f32], i: usize, width: usize) -> &[f32] {

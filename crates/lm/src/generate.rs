@@ -150,7 +150,7 @@ impl LanguageModel {
         let used = texts[0].prompt..texts[texts.len() - 1].prompt + 1;
         let prompts = &prompts[used.clone()];
         let mut workspace = decoder.workspace();
-        let (prompt_memory, first) = PromptMemory::read(decoder, &mut workspace, prompts, bos);
+        let (prompt_memory, first) = PromptMemory::read(decoder, &mut workspace, prompts, bos)?;
         // Every text of a prompt draws its first token from the prompt's own law.
         let d = first.ncols();
         let mut states = RowMatrix::zeros(texts.len(), d);
@@ -202,7 +202,7 @@ impl LanguageModel {
             let last = [decoder.config.layers];
             decoder.forward(&mut workspace, &tokens, &mut memory, &last, |_, kept| {
                 states = kept;
-            });
+            })?;
         }
     }
 
@@ -287,7 +287,7 @@ impl PromptMemory {
         workspace: &mut Workspace,
         prompts: &[&[u32]],
         bos: Option<u32>,
-    ) -> (Self, RowMatrix<f32>) {
+    ) -> Result<(Self, RowMatrix<f32>), KernelError> {
         let mut memory = Self {
             layout: decoder.layout(),
             layers: vec![Vec::new(); decoder.config.layers],
@@ -323,10 +323,10 @@ impl PromptMemory {
                 for (i, row) in kept.rows().enumerate() {
                     states.row_mut(first + i).copy_from_slice(row);
                 }
-            });
+            })?;
             first = next;
         }
-        (memory, states)
+        Ok((memory, states))
     }
 }
 

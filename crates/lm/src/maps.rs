@@ -57,7 +57,7 @@ impl LanguageModel {
         };
         let needed = layers.iter().copied().max().unwrap_or(0);
         let mut workspace = decoder.workspace();
-        decoder.forward(&mut workspace, &pass, &mut memory, &[needed], |_, _| {});
+        decoder.forward(&mut workspace, &pass, &mut memory, &[needed], |_, _| {})?;
         Ok(memory.maps.into_iter().map(|(_, map)| map).collect())
     }
 }

@@ -16,6 +16,7 @@ use crate::error::LmError;
 use crate::forest::{PrefixForest, WayMemory};
 use crate::gguf::GgufTensors;
 use crate::precision::Precision;
+use crate::product::{Device, Products};
 use crate::safetensors::{DecoderTensors, SafetensorsFiles};
 use crate::train::{Architecture, Input, Parameters};
 use crate::untrained::{self, Redrawn};
@@ -81,7 +82,29 @@ impl LanguageModel {
     /// # Errors
     /// As [`open`](Self::open); a precision that is not the network's: LSTMs and perceptrons are float32.
     pub fn open_in(path: &Path, precision: Precision) -> Result<Self, LmError> {
-        Self::load(path, None, precision)
+        Self::open_on(path, precision, Device::Cpu)
+    }
+
+    /// As [`open_in`](Self::open_in), the products of a decoder's blocks on `device`.
+    ///
+    /// # Errors
+    /// As [`open_in`](Self::open_in); a device that is not there or that the program was built without; another precision
+    /// than float32 on another device than the processor.
+    pub fn open_on(path: &Path, precision: Precision, device: Device) -> Result<Self, LmError> {
+        let products = Products::new(precision, device, path)?;
+        let mut model = Self::with_products(path, None, &products)?;
+        if (precision, device) != Default::default() && model.decoder().is_none() {
+            return Err(LmError::checkpoint(
+                path,
+                "LSTMs, perceptrons and features are computed in f32 on the cpu only",
+            ));
+        }
+        if precision != Precision::F32 {
+            let identity = format!("{precision} {}", model.identity);
+            model.identity = lawvere_token::sha256_hex(identity.as_bytes());
+            model.precision = precision;
+        }
+        Ok(model)
     }
 
     /// The network that a checkpoint's was before it was trained: its architecture and tokenizer, with
@@ -96,26 +119,21 @@ impl LanguageModel {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn untrained(path: &Path, seed: u64) -> Result<Self, LmError> {
-        Self::load(path, Some(seed), Precision::F32)
+        let products = Products::new(Precision::F32, Device::Cpu, path)?;
+        Self::with_products(path, Some(seed), &products)
     }
 
-    fn load(path: &Path, redraw: Option<u64>, precision: Precision) -> Result<Self, LmError> {
+    pub(crate) fn with_products(
+        path: &Path,
+        redraw: Option<u64>,
+        products: &Products,
+    ) -> Result<Self, LmError> {
         let path = &lawvere_token::resolve(path)?;
         let mut model = if path.is_dir() {
-            Self::open_folder(path, redraw, precision)?
+            Self::open_folder(path, redraw, products)?
         } else {
-            Self::open_gguf(path, redraw, precision)?
+            Self::open_gguf(path, redraw, products)?
         };
-        if precision != Precision::F32 {
-            if model.decoder().is_none() {
-                return Err(LmError::checkpoint(
-                    path,
-                    "LSTMs, perceptrons and features are computed in f32 only",
-                ));
-            }
-            let identity = format!("{precision} {}", model.identity);
-            model.identity = lawvere_token::sha256_hex(identity.as_bytes());
-        }
         if let Some(seed) = redraw {
             model.origin.name += &untrained::note(seed);
             model.origin.storage.clear();
@@ -132,14 +150,13 @@ impl LanguageModel {
         }
     }
 
-    fn open_gguf(path: &Path, redraw: Option<u64>, precision: Precision) -> Result<Self, LmError> {
-        let format = precision.format();
+    fn open_gguf(path: &Path, redraw: Option<u64>, products: &Products) -> Result<Self, LmError> {
         let gguf = Gguf::open(path)?;
         let config = crate::gguf::config(&gguf)?;
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
         let weights = match redraw {
-            None => Weights::load(&config, format, GgufTensors::new(&gguf, &config))?,
-            Some(seed) => Weights::load(&config, format, Redrawn::new(seed, None))?,
+            None => Weights::load(&config, products, GgufTensors::new(&gguf, &config))?,
+            Some(seed) => Weights::load(&config, products, Redrawn::new(seed, None))?,
         };
         let origin = Origin {
             name: gguf
@@ -152,22 +169,17 @@ impl LanguageModel {
             path: path.to_owned(),
             tokenizer: Some(tokenizer),
             architecture: Architecture::Decoder(config.clone()),
-            network: Network::Decoder(Box::new(Decoder::new(config, weights, format))),
+            network: Network::Decoder(Box::new(Decoder::new(config, weights, products.clone()))),
             document_end: None,
             eos: crate::gguf::eos(&gguf)?,
             identity: sha256_of_file(path).map_err(|e| LmError::io(path, e))?,
             origin,
             redraw,
-            precision,
+            precision: Precision::F32,
         })
     }
 
-    fn open_folder(
-        path: &Path,
-        redraw: Option<u64>,
-        precision: Precision,
-    ) -> Result<Self, LmError> {
-        let format = precision.format();
+    fn open_folder(path: &Path, redraw: Option<u64>, products: &Products) -> Result<Self, LmError> {
         let (architecture, document_end) = crate::safetensors::architecture(path)?;
         let files = crate::safetensors::files(path)?;
         let maps = crate::safetensors::map_all(files)?;
@@ -180,13 +192,17 @@ impl LanguageModel {
         let network = match &architecture {
             Architecture::Decoder(config) => {
                 let weights = match redraw {
-                    None => Weights::load(config, format, DecoderTensors::new(tensors, config))?,
+                    None => Weights::load(config, products, DecoderTensors::new(tensors, config))?,
                     Some(seed) => {
                         let deviation = crate::safetensors::initializer_range(path)?;
-                        Weights::load(config, format, Redrawn::new(seed, deviation))?
+                        Weights::load(config, products, Redrawn::new(seed, deviation))?
                     }
                 };
-                Network::Decoder(Box::new(Decoder::new(config.clone(), weights, format)))
+                Network::Decoder(Box::new(Decoder::new(
+                    config.clone(),
+                    weights,
+                    products.clone(),
+                )))
             }
             small => {
                 let network = small.network::<f32>();
@@ -220,7 +236,7 @@ impl LanguageModel {
             identity: lawvere_token::sha256_hex(hashes.as_bytes()),
             origin,
             redraw,
-            precision,
+            precision: Precision::F32,
         })
     }
 
@@ -455,7 +471,7 @@ impl LanguageModel {
                                 taken = take(&rows, layer, states);
                             }
                         },
-                    );
+                    )?;
                     taken?;
                 }
                 Ok(forest.len())

@@ -1,9 +1,10 @@
 //! The decoder's weights and how they are taken out of a checkpoint, whatever its format.
 
-use lawvere_core::{Format, PackedMatrix, PackedRows, ReadoutNorm, RowMatrix};
+use lawvere_core::{KernelError, ReadoutNorm, RowMatrix};
 
 use crate::config::{DecoderConfig, NormPlaces, QueryKeyNorm};
 use crate::error::LmError;
+use crate::product::{Matrix, Products, Rows};
 
 /// A checkpoint's tensors under Lawvere's names, in float32, each matrix outputs x inputs.
 pub(crate) trait TensorSource {
@@ -60,21 +61,23 @@ pub(crate) enum Part {
 /// A matrix laid out for its product, and what is added to it.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    pub matrix: PackedMatrix,
+    pub matrix: Matrix,
     pub bias: Option<Vec<f32>>,
 }
 
 impl Linear {
     /// `out = X W^T + b`.
-    pub fn multiply(&self, rows: &PackedRows, out: &mut [f32]) {
-        self.matrix.multiply(rows, out);
+    pub fn multiply(&self, rows: &Rows, out: &mut [f32]) -> Result<(), KernelError> {
+        self.matrix.multiply(rows, out, false)?;
         self.add_bias(out);
+        Ok(())
     }
 
     /// `out += X W^T + b`.
-    pub fn multiply_add(&self, rows: &PackedRows, out: &mut [f32]) {
-        self.matrix.multiply_add(rows, out);
+    pub fn multiply_add(&self, rows: &Rows, out: &mut [f32]) -> Result<(), KernelError> {
+        self.matrix.multiply(rows, out, true)?;
         self.add_bias(out);
+        Ok(())
     }
 
     fn add_bias(&self, out: &mut [f32]) {
@@ -116,12 +119,12 @@ pub(crate) struct Weights {
 impl Weights {
     pub fn load(
         config: &DecoderConfig,
-        format: Format,
+        products: &Products,
         source: impl TensorSource,
     ) -> Result<Self, LmError> {
         let mut loading = Loading {
             config,
-            format,
+            products,
             source,
         };
         let d = config.hidden_size;
@@ -153,7 +156,7 @@ impl Weights {
 
 struct Loading<'a, S> {
     config: &'a DecoderConfig,
-    format: Format,
+    products: &'a Products,
     source: S,
 }
 
@@ -234,7 +237,7 @@ impl<S: TensorSource> Loading<'_, S> {
             bias.extend(self.source.take(role, Part::Bias, &[rows])?);
         }
         Ok(Linear {
-            matrix: PackedMatrix::in_format(matrix.view(), self.format),
+            matrix: self.products.matrix(matrix.view())?,
             bias: biased.then_some(bias),
         })
     }

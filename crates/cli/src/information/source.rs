@@ -7,7 +7,7 @@ use lawvere::information::{InformationSource, ObservationPlace};
 use lawvere::observation::{ContextPlan, Layers, PositionPlan};
 use lawvere::{RowChoice, RunError};
 
-use crate::args::{CorpusArgs, PrecisionArg, positive};
+use crate::args::{ComputeArgs, CorpusArgs, positive};
 
 /// An observation, or a model and a corpus.
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub struct SourceArgs {
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     #[command(flatten)]
-    precision: PrecisionArg,
+    compute: ComputeArgs,
     /// Text files in UTF-8, or folders of .txt files, observed for this command alone (`lawvere observe`
     /// keeps the observation for others)
     #[arg(long, num_args = 1.., value_name = "PATH", requires = "model")]
@@ -44,7 +44,7 @@ impl SourceArgs {
                     layers: self.keep_layers.clone().unwrap_or(Layers::Spread),
                 },
             },
-            model: self.model.as_ref().map(|m| self.precision.of(m)),
+            model: self.model.as_ref().map(|m| self.compute.of(m)),
         }
     }
 

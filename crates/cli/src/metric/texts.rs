@@ -12,7 +12,7 @@ use lawvere::{RunError, TokenizerChoice};
 use serde::Serialize;
 
 use super::SCHEMA;
-use crate::args::{CorpusArgs, Global, PrecisionArg, told_with};
+use crate::args::{ComputeArgs, CorpusArgs, Global, told_with};
 use crate::output::Screen;
 
 /// A result and what it rests on.
@@ -63,7 +63,7 @@ pub struct SpaceArgs {
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     #[command(flatten)]
-    precision: PrecisionArg,
+    compute: ComputeArgs,
     /// The texts of --index, --corpus or --model, one a line
     #[arg(long, value_name = "FILE", conflicts_with = "space")]
     texts: Option<PathBuf>,
@@ -130,7 +130,7 @@ impl SpaceArgs {
         let from = match (&self.index, &self.model) {
             (Some(index), _) => CountSource::Index(index.clone()),
             (None, Some(model)) => {
-                return metric::space_of_model(&self.precision.of(model), &choice, on_event);
+                return metric::space_of_model(&self.compute.of(model), &choice, on_event);
             }
             (None, None) => {
                 let options = self.reading.options(&self.corpus);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use lawvere_core::{Bf16Kernel, ContextBatch, Factored, ShapeError};
-use lawvere_lm::{LanguageModel, Precision};
+use lawvere_lm::{Device, LanguageModel, Precision};
 use serde::Serialize;
 
 use crate::cost::{available_memory, product_rate};
@@ -108,6 +108,8 @@ pub struct BenchReport {
     pub identity: String,
     /// What products were computed in.
     pub precision: Precision,
+    /// And where.
+    pub device: Device,
     /// Threads that were computed on.
     pub threads: usize,
     /// What matrix products reach here, in float32 and in bfloat16 by every way that the machine has.
@@ -175,6 +177,7 @@ pub fn bench(
     Ok(BenchReport {
         model: options.model.path.clone(),
         precision: options.model.precision,
+        device: options.model.device,
         identity: model.identity().to_owned(),
         threads: rayon::current_num_threads(),
         products,

@@ -11,7 +11,7 @@ mod tokenize;
 use std::path::{Path, PathBuf};
 
 use lawvere_core::{Factored, NextToken};
-use lawvere_lm::{LanguageModel, Precision};
+use lawvere_lm::{Device, LanguageModel, Precision};
 
 pub use bench::{
     BenchOptions, BenchProduct, BenchReport, BenchResult, BenchShape, BenchTimes, bench,
@@ -27,21 +27,35 @@ pub use tokenize::{Tokenized, open_tokenizer, tokenize};
 use crate::cost::operations_per_second;
 use crate::{Event, RunError};
 
-/// A checkpoint, and what it is computed in.
+/// A checkpoint, and how it is computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSource {
     /// A GGUF file, a folder or `hf:ORG/NAME[@REVISION]`.
     pub path: PathBuf,
     /// What its products are computed in.
     pub precision: Precision,
+    /// And where.
+    pub device: Device,
 }
 
-/// In float32.
+impl ModelSource {
+    /// The model.
+    pub(crate) fn open(&self) -> Result<LanguageModel, RunError> {
+        Ok(LanguageModel::open_on(
+            &self.path,
+            self.precision,
+            self.device,
+        )?)
+    }
+}
+
+/// In float32, on the processor.
 impl<P: Into<PathBuf>> From<P> for ModelSource {
     fn from(path: P) -> Self {
         Self {
             path: path.into(),
             precision: Precision::F32,
+            device: Device::Cpu,
         }
     }
 }
@@ -49,14 +63,14 @@ impl<P: Into<PathBuf>> From<P> for ModelSource {
 /// Opens a checkpoint.
 ///
 /// # Errors
-/// [`LanguageModel::open_in`].
+/// [`LanguageModel::open_on`].
 pub fn open_model(
     source: &ModelSource,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<LanguageModel, RunError> {
     fetch_model(&source.path, on_event)?;
     on_event(Event::Part(format!("loading {}", source.path.display())));
-    Ok(LanguageModel::open_in(&source.path, source.precision)?)
+    source.open()
 }
 
 /// Sees that a checkpoint named `hf:ORG/NAME` is in the hub's cache ([`lawvere_token::fetch`]), telling how far it is.
