@@ -247,15 +247,14 @@ mod tests {
             let layers: Vec<Layer> = (0..=ours.last_layer().0).map(Layer).collect();
             let states = ours.encode(&contexts, &layers).unwrap();
             let same = theirs.encode(&contexts, &layers).unwrap();
-            let mut differ = false;
             for (a, b) in states.iter().zip(&same) {
                 let most = a.data().iter().fold(0.0f32, |m, x| m.max(x.abs()));
                 for (a, b) in a.data().iter().zip(b.data()) {
                     assert!((a - b).abs() < 1e-5 * most, "{family}");
-                    differ |= a != b;
                 }
             }
-            assert!(differ, "{family}: other kernels round otherwise");
+            let blocks = &theirs.decoder().unwrap().weights.blocks;
+            assert!(matches!(blocks[0].qkv.matrix, Matrix::Device(_)));
         }
     }
 

@@ -78,7 +78,7 @@ fn every_family_comes_near_its_float32() {
             let stored = folder.ends_with("mistral-bf16");
             let nothing = stored && precision == Precision::Bf16(Bf16Kernel::Float32);
             assert_eq!(off == 0.0, nothing, "{folder:?} {precision}");
-            assert!(off < 0.03 * most, "{folder:?} {precision}: {off} of {most}");
+            assert!(off < 0.05 * most, "{folder:?} {precision}: {off} of {most}");
         }
     }
     assert_eq!(seen, 16);
