@@ -19,6 +19,8 @@ const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}
 // The models' own regexes say (?i:'s|...), by which 'ſ would be a contraction too; llama.cpp says this.
 const LLAMA_3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+// The model's own regex tells upper from lower case in every script, llama.cpp's in ASCII: any other letter is both.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?(?:(?=\p{L})[^a-z])*(?:(?=\p{L})[^A-Z])+|[^\r\n\p{L}\p{N}]?(?:(?=\p{L})[^a-z])+(?:(?=\p{L})[^A-Z])*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const DEFAULT: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|]+", GPT_2, r"\p{N}+", "[0-9][0-9][0-9]"];
 
 /// How a text is cut before its pieces are merged.
@@ -30,6 +32,7 @@ pub(super) enum Pre {
     Llama3,
     Dbrx,
     Qwen2,
+    Tekken,
 }
 
 impl Pre {
@@ -44,18 +47,19 @@ impl Pre {
             "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" => Self::Llama3,
             "dbrx" | "smaug-bpe" => Self::Dbrx,
             "qwen2" | "deepseek-r1-qwen" | "megrez" | "stablelm2" => Self::Qwen2,
+            "tekken" => Self::Tekken,
             _ => return None,
         })
     }
 
     /// Whether texts begin with a special token unless the file says otherwise.
     pub fn adds_bos(self) -> bool {
-        self == Self::Llama3
+        matches!(self, Self::Llama3 | Self::Tekken)
     }
 
     /// Whether a piece that is a token stays whole, whatever the merges would make of it.
     fn ignores_merges(self) -> bool {
-        self == Self::Llama3
+        matches!(self, Self::Llama3 | Self::Tekken)
     }
 
     fn steps(self) -> Result<Vec<PreTokenizerWrapper>, TokenError> {
@@ -67,6 +71,7 @@ impl Pre {
             Self::Default => &DEFAULT,
             Self::Llama3 | Self::Dbrx => &[LLAMA_3],
             Self::Qwen2 => &[QWEN_2],
+            Self::Tekken => &[TEKKEN],
         };
         let splits = regexes.iter().map(|regex| {
             let pattern = SplitPattern::Regex((*regex).into());

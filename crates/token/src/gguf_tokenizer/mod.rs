@@ -13,7 +13,7 @@ use crate::TokenError;
 use crate::gguf::Gguf;
 use byte_level::Pre;
 
-const SUPPORTED: &str = "byte-level BPE (tokenizer.ggml.model = gpt2) with tokenizer.ggml.pre = gpt-2, default, llama-bpe, dbrx, smollm, qwen2 or an alias of these, and SentencePiece BPE (tokenizer.ggml.model = llama)";
+const SUPPORTED: &str = "byte-level BPE (tokenizer.ggml.model = gpt2) with tokenizer.ggml.pre = gpt-2, default, llama-bpe, dbrx, smollm, qwen2, tekken or an alias of these, and SentencePiece BPE (tokenizer.ggml.model = llama)";
 
 /// Tokens that llama.cpp takes for control tokens whatever type the file gives them.
 const ENDS: [&str; 22] = [
