@@ -352,6 +352,38 @@ fn scaling(
             },
             None,
         ),
+        "yarn" => {
+            let length = original.unwrap_or(0);
+            let longest = fields.size("max_position_embeddings")?.unwrap_or(length);
+            let factor = match global.number("factor")? {
+                Some(factor) => factor,
+                None => longest as f32 / length as f32,
+            };
+            let given = |key: &str, otherwise: f32| -> Result<f32, LmError> {
+                Ok(global
+                    .number(key)?
+                    .filter(|x| *x != 0.0)
+                    .unwrap_or(otherwise))
+            };
+            let grown = |by: f32| RopeScaling::yarn_magnitude(factor, by);
+            let (one, all) = (given("mscale", 0.0)?, given("mscale_all_dim", 0.0)?);
+            let scaling = RopeScaling::Yarn {
+                factor,
+                slow_turns: given("beta_slow", 1.0)?,
+                fast_turns: given("beta_fast", 32.0)?,
+                original_length: length,
+                whole: global
+                    .get("truncate")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(true),
+                magnitude: match global.number("attention_factor")? {
+                    Some(magnitude) => magnitude,
+                    None if one != 0.0 && all != 0.0 => grown(one) / grown(all),
+                    None => grown(1.0),
+                },
+            };
+            (scaling, None)
+        }
         "longrope" | "su" => {
             let Some(length) = original.filter(|&l| l > 1) else {
                 return Err(fields.error(
@@ -382,7 +414,7 @@ fn scaling(
         }
         other => {
             return Err(fields.unsupported(format!(
-                "it scales its rotary positions by `{other}`, not linear, llama3, dynamic or longrope"
+                "it scales its rotary positions by `{other}`, not linear, llama3, dynamic, yarn or longrope"
             )));
         }
     })

@@ -183,6 +183,29 @@ fn scaling(
             let factor = gguf.float(&key("factor"))?.unwrap_or(1.0) as f32;
             Ok((RopeScaling::Linear { factor }, None))
         }
+        "yarn" => {
+            let number = |name: &str| gguf.float(&key(name)).map(|x| x.map(|x| x as f32));
+            let factor = number("factor")?.unwrap_or(1.0);
+            let length = match gguf.integer(&key("original_context_length"))? {
+                Some(length) => length,
+                None => gguf
+                    .integer(&format!("{architecture}.context_length"))?
+                    .unwrap_or(0),
+            };
+            let given = match number("yarn_attn_factor")? {
+                Some(given) => given,
+                None => number("attn_factor")?.unwrap_or(1.0),
+            };
+            let scaling = RopeScaling::Yarn {
+                factor,
+                slow_turns: number("yarn_beta_slow")?.unwrap_or(1.0),
+                fast_turns: number("yarn_beta_fast")?.unwrap_or(32.0),
+                original_length: length as usize,
+                whole: true,
+                magnitude: given * RopeScaling::yarn_magnitude(factor, 1.0),
+            };
+            Ok((scaling, None))
+        }
         other => Err(LmError::checkpoint(
             gguf.path(),
             format!("it scales its rotary positions by `{other}`, which is not supported"),

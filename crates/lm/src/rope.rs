@@ -25,6 +25,22 @@ pub enum RopeScaling {
         /// The length that the model was first trained on, tokens.
         original_length: usize,
     },
+    /// As Llama 3's, the pairs between by their number, and rotated vectors made longer.
+    /// *Source:* Peng et al., *YaRN: efficient context window extension of large language models* (2023).
+    Yarn {
+        /// The factor of slow ones.
+        factor: f32,
+        /// Turns over the original length at which an angle is slow.
+        slow_turns: f32,
+        /// Turns at which it is fast.
+        fast_turns: f32,
+        /// The length that the model was first trained on, tokens.
+        original_length: usize,
+        /// Whether the borders are whole numbers of pairs.
+        whole: bool,
+        /// What rotated queries and keys are multiplied with.
+        magnitude: f32,
+    },
     /// Each by a factor of its own (Phi-3's, up to the length that the model was first trained on).
     Factors {
         /// One a pair of dimensions.
@@ -35,6 +51,15 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
+    /// How much longer YaRN makes rotated vectors, by default.
+    pub(crate) fn yarn_magnitude(factor: f32, by: f32) -> f32 {
+        if factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * by * factor.ln() + 1.0
+        }
+    }
+
     /// What is wrong with it for so many pairs of dimensions, if anything.
     pub(crate) fn problem(&self, pairs: usize) -> Option<String> {
         let positive = |x: &f32| x.is_finite() && *x > 0.0;
@@ -52,6 +77,20 @@ impl RopeScaling {
                     && high_turns > low_turns
                     && *original_length > 0;
                 (!fine).then(|| "the scaling of its rotary positions needs positive factors, and the high frequency's above the low one's".into())
+            }
+            Self::Yarn {
+                factor,
+                slow_turns,
+                fast_turns,
+                original_length,
+                magnitude,
+                ..
+            } => {
+                let numbers = [factor, slow_turns, fast_turns, magnitude];
+                let fine = numbers.into_iter().all(positive)
+                    && fast_turns > slow_turns
+                    && *original_length > 0;
+                (!fine).then(|| "the scaling of its rotary positions needs positive factors, `beta_fast` above `beta_slow`, and an original length".into())
             }
             Self::Factors { factors, magnitude } => {
                 let fine =
@@ -84,6 +123,32 @@ impl RopeScaling {
                     fast * f + (1.0 - fast) * f / factor
                 });
                 (stretched.collect(), 1.0)
+            }
+            Self::Yarn {
+                factor,
+                slow_turns,
+                fast_turns,
+                original_length,
+                whole,
+                magnitude,
+            } => {
+                // The number of the dimension, of which a pair has two, that makes so many turns.
+                let dimension = |turns: f32| {
+                    let length =
+                        *original_length as f64 / (f64::from(turns) * std::f64::consts::TAU);
+                    rotated as f64 * length.ln() / (2.0 * f64::from(theta).ln())
+                };
+                let (mut low, mut high) = (dimension(*fast_turns), dimension(*slow_turns));
+                if *whole {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                let (low, high) = (low.max(0.0), high.min(rotated as f64 - 1.0));
+                let width = if low == high { 0.001 } else { high - low };
+                let stretched = plain.enumerate().map(|(pair, f)| {
+                    let slow = ((pair as f64 - low) / width).clamp(0.0, 1.0) as f32;
+                    (1.0 - slow) * f + slow * f / factor
+                });
+                (stretched.collect(), *magnitude)
             }
             Self::Factors { factors, magnitude } => {
                 let each = plain.zip(factors).map(|(f, factor)| f / factor);

@@ -46,8 +46,13 @@ fn a_wrong_config_is_named() {
     assert!(error.contains("number of heads"), "{error}");
     let error = changed(|f| edit_config(f, "num_key_value_heads", 3.into()));
     assert!(error.contains("cannot share"), "{error}");
-    let error =
-        changed(|f| edit_config(f, "rope_scaling", serde_json::json!({"rope_type": "yarn"})));
+    let error = changed(|f| {
+        edit_config(
+            f,
+            "rope_scaling",
+            serde_json::json!({"rope_type": "proportional"}),
+        )
+    });
     assert!(error.contains("rotary"), "{error}");
     let error = changed(|f| edit_config(f, "attention_bias", true.into()));
     assert!(error.contains("q_proj.bias` is missing"), "{error}");

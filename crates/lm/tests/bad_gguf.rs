@@ -168,7 +168,7 @@ fn absurd_metadata_is_named() {
             "the norm's epsilon is -1",
         ),
         (
-            |d| d.text("llama.rope.scaling.type", "yarn"),
+            |d| d.text("llama.rope.scaling.type", "longrope"),
             "scales its rotary positions",
         ),
         (

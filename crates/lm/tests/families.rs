@@ -13,7 +13,7 @@ fn root() -> PathBuf {
 }
 
 /// What a variant shows, for the table of what loads.
-const VARIANTS: [(&str, &str, &str); 16] = [
+const VARIANTS: [(&str, &str, &str); 18] = [
     (
         "gpt2",
         "GPT-2",
@@ -35,6 +35,7 @@ const VARIANTS: [(&str, &str, &str); 16] = [
         "biases of attention and feed-forward",
     ),
     ("llama-linear", "Llama 2", "linear rotary scaling"),
+    ("llama-yarn", "Llama 2", "YaRN with borders of its own"),
     ("llama3", "Llama 3", "Llama 3's rotary scaling, tied head"),
     ("mistral", "Mistral", "a window in every layer"),
     (
@@ -48,6 +49,7 @@ const VARIANTS: [(&str, &str, &str); 16] = [
         "biases of queries, keys and values, tied head",
     ),
     ("qwen2-window", "Qwen 2, 2.5", "a window in upper layers"),
+    ("qwen2-yarn", "Qwen 2, 2.5", "YaRN"),
     ("qwen3", "Qwen 3", "norms of queries and keys, head by head"),
     (
         "olmo2",
@@ -73,7 +75,7 @@ const VARIANTS: [(&str, &str, &str); 16] = [
 ];
 
 /// The same as GGUF files.
-const GGUF: [(&str, &str, &str); 13] = [
+const GGUF: [(&str, &str, &str); 14] = [
     ("gpt2", "GPT-2", "fused queries, keys and values"),
     (
         "gpt-neox",
@@ -89,6 +91,7 @@ const GGUF: [(&str, &str, &str); 13] = [
     ("llama-linear", "Llama 2", "linear rotary scaling"),
     ("llama3", "Llama 3", "factors of rotary angles as a tensor"),
     ("qwen2", "Qwen 2, 2.5", "biases of queries, keys and values"),
+    ("qwen2-yarn", "Qwen 2, 2.5", "YaRN"),
     ("qwen3", "Qwen 3", "norms of queries and keys, head by head"),
     (
         "olmo2",
@@ -423,8 +426,8 @@ fn what_is_not_supported_says_so() {
     let cases: [Case; 13] = [
         (
             "llama3",
-            |c| c["rope_parameters"]["rope_type"] = json!("yarn"),
-            "by `yarn`",
+            |c| c["rope_parameters"]["rope_type"] = json!("proportional"),
+            "by `proportional`",
         ),
         (
             "llama3",
