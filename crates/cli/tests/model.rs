@@ -898,6 +898,8 @@ fn networks_trained_here_answer_too() {
         std::fs::write(at.join("text.txt"), "the the the the the").unwrap();
         let read = json(at, &["score", "--model", network, "--file", "text.txt"]);
         assert_eq!(read["scored"], 4);
+        let rounded = ["info", "--model", network, "--precision", "bf16"];
+        refused(at, &rounded, 1, &["in f32 on the cpu only"]);
     }
 }
 
@@ -966,6 +968,50 @@ fn the_sample_model_answers() {
 }
 
 #[test]
+fn a_model_is_computed_in_the_precision_that_is_asked_for() {
+    let folder = folder_with(&[(
+        "ask.jsonl",
+        b"{\"prefix\": [3, 1], \"continuation\": [5, 8, 2]}\n",
+    )]);
+    let (at, model) = (folder.path(), tiny());
+    let score = |more: &[&str]| {
+        let args = ["score", "--model", &model, "--questions", "ask.jsonl"];
+        let found = json(at, &[&args, more].concat());
+        found["result"]["answers"][0]["total"].as_f64().unwrap()
+    };
+    let exact = score(&[]);
+    assert_eq!(score(&["--precision", "f32", "--device", "cpu"]), exact);
+    let near = score(&["--precision", "bf16"]);
+    assert!(
+        near != exact && (near - exact).abs() < 0.1,
+        "{near} {exact}"
+    );
+    let [f32, bf16] = ["f32", "bf16"]
+        .map(|precision| json(at, &["info", "--model", &model, "--precision", precision]));
+    assert_ne!(f32["identity"], bf16["identity"]);
+    assert!(bf16["precision"].as_str().unwrap().starts_with("bf16-"));
+    assert!(bf16["weight_bytes"].as_u64() < f32["weight_bytes"].as_u64());
+    let info = ["info", "--model", &model];
+    let with = |more: &[&'static str]| -> Vec<String> {
+        info.iter().chain(more).map(|x| (*x).to_owned()).collect()
+    };
+    for (more, status, wanted) in [
+        (&["--precision", "f16"][..], 2, "f32, bf16 and"),
+        (&["--device", "gpu"], 2, "cpu, cuda"),
+        (&["--device", "cuda", "--precision", "bf16"], 1, "take f32"),
+    ] {
+        let args = with(more);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        refused(at, &args, status, &[wanted]);
+    }
+    if cfg!(not(feature = "cuda")) {
+        let args = with(&["--device", "cuda:1"]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        refused(at, &args, 1, &["cuda:1", "without the feature `cuda`"]);
+    }
+}
+
+#[test]
 fn a_model_is_timed_beside_the_machine() {
     let folder = tempfile::tempdir().unwrap();
     let model = small();
@@ -981,6 +1027,12 @@ fn a_model_is_timed_beside_the_machine() {
     let report = json(folder.path(), &args);
     let peak = report["peak_gflops"].as_f64().unwrap();
     assert!(peak > 0.0);
+    let products = report["products"].as_array().unwrap();
+    assert_eq!(
+        (&products[0]["precision"], &products[0]["used"]),
+        (&"f32".into(), &true.into())
+    );
+    assert!(products.len() > 1 && products[1]["precision"] == "bf16-float32");
     let shapes = report["shapes"].as_array().unwrap();
     assert_eq!(shapes.len(), 2);
     assert_eq!(shapes[0]["shape"], "2x8");

@@ -71,7 +71,7 @@ impl InformationSource {
                     && model.identity() != observed
                 {
                     return Err(RunError::Usage(format!(
-                        "--model {}: it is not the model of the observation in {}",
+                        "--model {}: it is not the model of the observation in {}, or not in its precision",
                         model.path().display(),
                         path.display()
                     )));
