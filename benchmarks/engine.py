@@ -1,15 +1,15 @@
 """Seconds for every logit of batches of tokens with the sample model, by one peer in this process; or the table of many runs.
 
 usage: engine.py ENGINE SHAPE[,SHAPE...] [--repeats 5] [--threads 2]
-       engine.py pairs SHAPE[,SHAPE...] [--repeats 5] [--threads 2] [--lawvere target/release/lawvere]
+       engine.py pairs SHAPE[,SHAPE...] [--repeats 5] [--threads 2] [--precision f32] [--lawvere target/release/lawvere]
        engine.py table FILE
 
 ENGINE is torch (transformers' LlamaForCausalLM, dequantised weights, float32, sdpa attention), torch-bf16
 (the same in bfloat16) or llama (llama.cpp on the Q4_1 weights, all sequences of a shape in one batch and
 one after another, whichever was faster). SHAPE is ROWSxTOKENS: rows without a shared prefix, no cache.
 Prints a line of JSON for each shape, {"engine", "shape", "seconds": [...], "others", "peak_memory", ...},
-after warming up; loading is not timed; `others` is how many cores other processes kept busy. `pairs` times PyTorch in
-float32 and ours by turns, one run each, so that both meet the same machine even if it changes by the
+after warming up; loading is not timed; `others` is how many cores other processes kept busy. `pairs` times PyTorch and
+ours by turns in float32 or, with --precision bf16, both in bfloat16, one run each, so that both meet the same machine even if it changes by the
 minute, and prints each pair and the median of their ratios. `table` reads such lines, and lines of `lawvere model bench --json`, from
 a file, and prints medians. engine.sh runs it all.
 """
@@ -61,18 +61,18 @@ def pairs(shapes, args):
     """Pairs of one timed run each; ours loads its model anew every time, which is not counted."""
     import subprocess
 
-    for shape, run in torch_runs(shapes, args, "float32"):
+    for shape, run in torch_runs(shapes, args, {"f32": "float32"}.get(args.precision, "bfloat16")):
         run()
         ratios = []
         for _ in range(args.repeats):
             command = [args.lawvere, "model", "bench", "--model", str(MODEL), "--shapes", shape, "--repeats", "1"]
-            command += ["--threads", str(args.threads), "--json", "--quiet"]
+            command += ["--precision", args.precision, "--threads", str(args.threads), "--json", "--quiet"]
             report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             ours = report["shapes"][0]["logits"]["seconds"][0]
             (theirs,) = timed(run, 1, warmup=1)["seconds"]
             ratios.append(ours / theirs)
-            rate = report["peak_gflops"]
-            print(f"{shape}: ours {ours:.3f}, PyTorch {theirs:.3f}, ratio {ours / theirs:.2f}, product {rate:.0f} GFLOP/s", flush=True)
+            rates = ", ".join(f"{p['precision']} {p['gflops']:.0f}" for p in report["products"])
+            print(f"{shape}: ours {ours:.3f}, PyTorch {theirs:.3f}, ratio {ours / theirs:.2f}, products {rates} GFLOP/s", flush=True)
         print(f"{shape}: median ratio {statistics.median(ratios):.2f} of {len(ratios)} pairs", flush=True)
 
 
@@ -204,6 +204,7 @@ def main():
     parser.add_argument("what", help="shapes, as 1x256,16x64; for table, the file of lines")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="f32", help="of pairs: f32, bf16 or a way to do it, as bf16-amx")
     parser.add_argument("--lawvere", default="target/release/lawvere")
     args = parser.parse_args()
     if args.engine == "pairs":

@@ -4,7 +4,8 @@
 #   [ROUNDS=3] [REPEATS=5] [SHAPES=1x256,1x1024,16x64] PEER=/path/to/python benchmarks/engine.sh
 # PEER needs torch, transformers, gguf and llama-cpp-python. LAWVERE names another binary of ours (left
 # out where it has no `model bench`); ENGINES="torch torch-bf16 llama" adds PyTorch in bfloat16;
-# KEEP names a file for the measured lines.
+# KEEP names a file for the measured lines. Both in bfloat16, by turns:
+#   cargo build --release && $PEER benchmarks/engine.py pairs 1x1024,16x64 --precision bf16 --repeats 6
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PEER="${PEER:?set PEER to a Python with torch and llama-cpp-python}"

@@ -7,7 +7,7 @@ use lawvere_metric::{Continuation, Continuations, Estimate};
 use lawvere_token::sha256_of_file;
 use serde::Serialize;
 
-use crate::model::{ModelSource, Passage, Place, check_length, open_model, tokens};
+use crate::model::{ModelSource, Passage, Place, check_length, open_model, tell_cost, tokens};
 use crate::{Event, RunError};
 
 /// How texts are compared by their continuations.
@@ -71,7 +71,16 @@ fn paired(
     texts: &[Vec<u32>],
     pairs: &[(usize, usize)],
     plan: &ContinuationPlan,
+    on_event: &mut dyn FnMut(Event),
 ) -> Result<(Vec<Continuations>, usize), RunError> {
+    // Each text is read, gone on with, and read with the continuations of the others: at most so much.
+    let drawn = plan.samples.saturating_mul(plan.tokens);
+    let read = |k: usize| texts[k].len() + drawn;
+    let all: usize = (0..texts.len()).map(read).sum();
+    let both: usize = pairs.iter().map(|&(a, b)| read(a) + read(b)).sum();
+    let longest = texts.iter().map(Vec::len).max().unwrap_or(0) + plan.tokens;
+    let laws = drawn * (texts.len() + 2 * pairs.len());
+    tell_cost(model, (all + both, longest), laws, 0, on_event);
     let drawn = draw(model, texts, plan)?;
     let mut questions: Vec<(&[u32], &[u32])> = Vec::new();
     for &(a, b) in pairs {
@@ -173,7 +182,7 @@ pub fn compare_texts(
         .map(|(text, k)| Passage::argument(&format!("text {k}"), text))
         .collect();
     let read = readable(&model, &passages, plan)?;
-    compare_read(&model, texts, &read, orders, plan)
+    compare_read(&model, texts, &read, orders, plan, on_event)
 }
 
 /// As [`compare_texts`], of texts that are tokens already.
@@ -183,11 +192,12 @@ pub(super) fn compare_read(
     texts: &[Vec<u32>],
     orders: &[f64],
     plan: &ContinuationPlan,
+    on_event: &mut dyn FnMut(Event),
 ) -> Result<TextComparison, RunError> {
     let pairs: Vec<(usize, usize)> = (0..texts.len())
         .flat_map(|i| (i + 1..texts.len()).map(move |j| (i, j)))
         .collect();
-    let (found, forwarded) = paired(model, texts, &pairs, plan)?;
+    let (found, forwarded) = paired(model, texts, &pairs, plan, on_event)?;
     let compared = pairs.iter().zip(&found).map(|(&(i, j), found)| {
         let divergence = |&order: &f64| {
             Ok(OrderedDivergence {
@@ -273,7 +283,7 @@ pub fn nearest_texts(
         "continuations of {} texts",
         read.len()
     )));
-    let (found, forwarded) = paired(&model, &read, &pairs, plan)?;
+    let (found, forwarded) = paired(&model, &read, &pairs, plan, on_event)?;
     let near = found.iter().zip(&passages[1..]).map(|(found, passage)| {
         Ok(NearText {
             text: passage.text().unwrap_or_default().to_owned(),
@@ -419,7 +429,7 @@ pub fn evaluate_likeness(
         "Liu's continuations of {} sentences",
         texts.len()
     )));
-    let (found, forwarded) = paired(&model, &texts, &pairs, &liu)?;
+    let (found, forwarded) = paired(&model, &texts, &pairs, &liu, on_event)?;
     add("liu", &found, liu, forwarded, &|c| {
         Ok(c.trajectory_distance()?.value)
     })?;
@@ -427,7 +437,7 @@ pub fn evaluate_likeness(
         "continuations of {} sentences",
         texts.len()
     )));
-    let (found, forwarded) = paired(&model, &texts, &pairs, plan)?;
+    let (found, forwarded) = paired(&model, &texts, &pairs, plan, on_event)?;
     for order in [0.25, 0.5, 1.0] {
         let name = format!("symmetric Renyi {order}");
         add(&name, &found, *plan, forwarded, &|c| {

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use crate::index::lines_of;
-use crate::model::{ModelSource, Place, open_model};
+use crate::model::{ModelSource, Place, open_model, tell_scoring};
 use crate::{Event, RunError};
 
 /// How words are compared in the contexts of a corpus.
@@ -163,6 +163,7 @@ pub fn evaluate_hyponyms(
     }
     on_event(Event::Part(format!("scoring: {} texts", texts.len())));
     let questions: Vec<(&[u32], &[u32])> = texts.iter().map(|t| t.split_at(1)).collect();
+    tell_scoring(&model, &questions, on_event);
     let scored = model.score(&questions)?;
     let total = |k: usize| scored.scores[k].total;
     let mean = |k: usize| total(k) / (texts[k].len() - 1) as f64;

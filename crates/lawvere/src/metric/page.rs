@@ -242,7 +242,7 @@ fn beginnings(
         .map(|t| space.tokenizer().decode(t))
         .collect::<Result<_, _>>()?;
     let plan = ContinuationPlan { seed, ..PLAN };
-    let found = compare_read(model, &names, &texts, &[1.0], &plan)?;
+    let found = compare_read(model, &names, &texts, &[1.0], &plan, &mut |_| ())?;
     let pairs = (0..texts.len()).flat_map(|i| (i + 1..texts.len()).map(move |j| (i, j)));
     let pairs = pairs
         .zip(found.pairs)

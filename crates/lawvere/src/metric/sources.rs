@@ -8,7 +8,7 @@ use lawvere_text::{CorpusOptions, TextSpace};
 use super::{Order, TextSet};
 use crate::RunError;
 use crate::index::{Query, TokenizerChoice};
-use crate::model::{ModelSource, Passage, Place, check_length, open_model, tokens};
+use crate::model::{ModelSource, Passage, Place, check_length, open_model, tell_scoring, tokens};
 use crate::origin::Origin;
 use crate::{Event, index};
 
@@ -258,6 +258,7 @@ pub fn space_of_model(
         .map(|&(i, j)| (&found[i][..], &found[j][found[i].len()..]))
         .collect();
     on_event(Event::Part(format!("scoring: {} steps", questions.len())));
+    tell_scoring(&model, &questions, on_event);
     let scored = model.score(&questions)?;
     let steps: Vec<(usize, usize, f64)> = edges
         .iter()

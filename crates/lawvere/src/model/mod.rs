@@ -91,7 +91,7 @@ pub(crate) fn fetch_model(path: &Path, on_event: &mut dyn FnMut(Event)) -> Resul
 
 /// Tells what reading `tokens` tokens, in texts of `longest` at most, and making `laws` laws will take,
 /// unless it is nothing to wait for.
-fn tell_cost(
+pub(crate) fn tell_cost(
     model: &LanguageModel,
     (tokens, longest): (usize, usize),
     laws: usize,
@@ -111,6 +111,18 @@ fn tell_cost(
         memory: model.bytes() as u64,
         disk,
     });
+}
+
+/// Tells what scoring continuations of prefixes will take, at most: what they share is not known yet.
+pub(crate) fn tell_scoring(
+    model: &LanguageModel,
+    questions: &[(&[u32], &[u32])],
+    on_event: &mut dyn FnMut(Event),
+) {
+    let lengths = questions.iter().map(|(p, c)| p.len() + c.len());
+    let laws = questions.iter().map(|(_, c)| c.len()).sum();
+    let longest = lengths.clone().max().unwrap_or(0);
+    tell_cost(model, (lengths.sum(), longest), laws, 0, on_event);
 }
 
 /// The number of the model's last layer.

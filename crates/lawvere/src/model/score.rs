@@ -4,7 +4,7 @@ use lawvere_lm::{LanguageModel, Reading, Windows};
 use serde::Serialize;
 
 use super::given::{check_beginning, check_length, tokens};
-use super::{Passage, Question, tell_cost};
+use super::{Passage, Question, tell_cost, tell_scoring};
 use crate::{Event, RunError};
 
 /// What a model says of a question, in nats.
@@ -72,11 +72,7 @@ pub fn score(
         .iter()
         .map(|(p, c)| (p.as_slice(), c.as_slice()))
         .collect();
-    // At most: what questions share is not known yet.
-    let lengths = pairs.iter().map(|(p, c)| p.len() + c.len());
-    let laws = pairs.iter().map(|(_, c)| c.len()).sum();
-    let longest = lengths.clone().max().unwrap_or(0);
-    tell_cost(model, (lengths.sum(), longest), laws, 0, on_event);
+    tell_scoring(model, &pairs, on_event);
     on_event(Event::Part(format!("scoring: {} questions", pairs.len())));
     let start = Instant::now();
     let (mut scores, mut forwarded, mut separately) = (Vec::new(), 0, 0);
