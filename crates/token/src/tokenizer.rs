@@ -74,6 +74,11 @@ impl Tokenizer {
         if let Some(merge) = misfit(&json["model"]) {
             return Err(wrong(format!("the merge {merge} makes no token")));
         }
+        if let Some((token, id)) = far_id(&json) {
+            return Err(wrong(format!(
+                "the token {token:?} has the id {id}; ids up to {MOST_IDS} are read"
+            )));
+        }
         text.parse::<HfTokenizer>()
             .map(Self::new)
             .map_err(|e| wrong(e.to_string()))
@@ -272,6 +277,20 @@ fn misfit(model: &Value) -> Option<&Value> {
     })
 }
 
+/// The largest id that is read: ids may have gaps, but what is as long as the largest id (a law, a list of all tokens, which
+/// `tokenizers` 0.23 goes through when it writes a description) must fit.
+const MOST_IDS: u64 = 1 << 24;
+
+/// The first token whose id is larger.
+fn far_id(json: &Value) -> Option<(&str, &Value)> {
+    let own = json["model"]["vocab"].as_object().into_iter().flatten();
+    let own = own.map(|(token, id)| (token.as_str(), id));
+    let added = json["added_tokens"].as_array().into_iter().flatten();
+    let added = added.map(|token| (token["content"].as_str().unwrap_or(""), &token["id"]));
+    own.chain(added)
+        .find(|(_, id)| id.as_f64().is_some_and(|id| id > MOST_IDS as f64))
+}
+
 fn encode_error(e: &(dyn std::error::Error + Send + Sync)) -> TokenError {
     let what = e.to_string();
     if what.contains("[UNK]") || what.contains("unk") {
@@ -401,6 +420,16 @@ mod tests {
         json["model"]["merges"] = serde_json::json!([["a", "b"]]);
         let merged = Tokenizer::from_json(&json.to_string()).unwrap();
         assert_eq!(merged.encode("abb").unwrap(), [256, u32::from(b'b')]);
+        json["model"]["vocab"]["far"] = 4_000_000_000u64.into();
+        let error = Tokenizer::from_json(&json.to_string()).unwrap_err();
+        assert!(
+            error.to_string().contains("\"far\" has the id 4000000000"),
+            "{error}"
+        );
+        json["model"]["vocab"]["far"] = 257.into();
+        json["added_tokens"] = serde_json::json!([{"id": 1e15, "content": "<s>"}]);
+        let error = Tokenizer::from_json(&json.to_string()).unwrap_err();
+        assert!(error.to_string().contains("\"<s>\" has the id"), "{error}");
         let missing = Tokenizer::open(Path::new("no/such/tokenizer.json")).unwrap_err();
         assert!(missing.to_string().contains("no/such/tokenizer.json"));
     }

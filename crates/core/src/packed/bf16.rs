@@ -25,8 +25,8 @@ pub(super) const STEP: usize = 32;
 /// they are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bf16Kernel {
-    /// On every machine: weights become float32 again, a stretch at a time, and are multiplied as float32. Rows
-    /// are not rounded. What is gained is memory.
+    /// On every machine: weights become float32 again in the registers and are multiplied as float32. Rows are not
+    /// rounded. What is gained is memory, and its bandwidth.
     Float32,
     /// The dot products of AVX-512 BF16 (`vdpbf16ps`), two terms at a time. Rows are rounded to bfloat16.
     Avx512,
@@ -92,26 +92,6 @@ pub(super) fn round(values: &[f32], out: &mut [f32]) {
         || {
             for (out, values) in out.iter_mut().zip(values.as_chunks().0) {
                 *out = pair(*values);
-            }
-        },
-    );
-}
-
-/// The values of a panel's words, in float32: what was `width` words of two inputs becomes two times `width` values.
-pub(super) fn expand(words: &[f32], width: usize, out: &mut Vec<f32>) {
-    out.resize(2 * words.len(), 0.0);
-    vectorised(
-        #[inline(always)]
-        || {
-            let both = words
-                .chunks_exact(width)
-                .zip(out.chunks_exact_mut(2 * width));
-            for (words, out) in both {
-                let (low, high) = out.split_at_mut(width);
-                for ((word, low), high) in words.iter().zip(low).zip(high) {
-                    *low = f32::from_bits(word.to_bits() << 16);
-                    *high = f32::from_bits(word.to_bits() & 0xffff_0000);
-                }
             }
         },
     );

@@ -451,24 +451,21 @@ impl WithSimd for Product<'_, '_> {
             out,
             add,
         } = self;
-        let (inputs, width) = (matrix.inputs, matrix.width);
+        let inputs = matrix.inputs;
         let first_row = rows.blocks[blocks.start].start;
-        let mut expanded = Vec::new();
         for step in steps(matrix, rows, blocks, panels) {
             let depth = step.depth.len().min(inputs - step.depth.start);
-            let weights = match matrix.format {
-                Format::F32 => matrix.stretch(&step),
-                Format::Bf16(_) => {
-                    bf16::expand(matrix.stretch(&step), width, &mut expanded);
-                    &expanded[..depth * width]
-                }
-            };
+            let weights = matrix.stretch(&step);
             for block in &rows.blocks[step.blocks] {
                 let from = block.start * inputs + step.depth.start * block.len();
                 let values = &rows.data[from..from + depth * block.len()];
                 let out = &mut out[block.start - first_row..block.end - first_row];
                 let add = add || step.depth.start > 0;
-                block_product(simd, weights, values, out, step.column, add);
+                let place = (step.column, add);
+                match matrix.format {
+                    Format::F32 => block_product::<S, false>(simd, weights, values, out, place),
+                    Format::Bf16(_) => block_product::<S, true>(simd, weights, values, out, place),
+                }
             }
         }
     }
@@ -525,20 +522,20 @@ impl PackedMatrix {
     }
 }
 
-/// One block of rows times one panel: writes or adds to `out[i][column ..]`, as far as it goes.
+/// One block of rows times one panel, whose words hold two values each with `PAIRS`: writes or adds to `out[i][column ..]`, as
+/// far as it goes.
 #[inline(always)]
-fn block_product<S: Simd>(
+fn block_product<S: Simd, const PAIRS: bool>(
     simd: S,
     weights: &[f32],
     values: &[f32],
     out: &mut [&mut [f32]],
-    column: usize,
-    add: bool,
+    place: (usize, bool),
 ) {
     macro_rules! of_rows {
         ($($rows:literal)*) => {
             match out.len() {
-                $($rows => kernel::<S, $rows>(simd, weights, values, out, column, add),)*
+                $($rows => kernel::<S, $rows, PAIRS>(simd, weights, values, out, place),)*
                 _ => {}
             }
         };
@@ -547,24 +544,51 @@ fn block_product<S: Simd>(
 }
 
 #[inline(always)]
-fn kernel<S: Simd, const ROWS: usize>(
+fn kernel<S: Simd, const ROWS: usize, const PAIRS: bool>(
     simd: S,
     weights: &[f32],
     values: &[f32],
     out: &mut [&mut [f32]],
-    column: usize,
-    add: bool,
+    (column, add): (usize, bool),
 ) {
     let (weights, _) = S::as_simd_f32s(weights);
     let (weights, _) = weights.as_chunks::<VECTORS>();
     let (values, _) = values.as_chunks::<ROWS>();
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-    for (w, x) in weights.iter().zip(values) {
-        for i in 0..ROWS {
-            let x = simd.splat_f32s(x[i]);
-            for j in 0..VECTORS {
-                sums[i][j] = simd.mul_add_e_f32s(w[j], x, sums[i][j]);
+    // Not closures and `map`, which are compiled without the vectors of `S`.
+    macro_rules! add_input {
+        ($w:expr, $x:expr) => {
+            for i in 0..ROWS {
+                let x = simd.splat_f32s($x[i]);
+                for j in 0..VECTORS {
+                    sums[i][j] = simd.mul_add_e_f32s($w[j], x, sums[i][j]);
+                }
             }
+        };
+    }
+    if PAIRS {
+        let (half, upper) = (simd.splat_u32s(16), simd.splat_u32s(0xffff_0000));
+        let mut values = values.iter();
+        for words in weights {
+            let [mut low, mut high] = [[simd.splat_f32s(0.0); VECTORS]; 2];
+            for j in 0..VECTORS {
+                let word = simd.transmute_u32s_f32s(words[j]);
+                low[j] = simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(word, half));
+                high[j] = simd.transmute_f32s_u32s(simd.and_u32s(word, upper));
+            }
+            let Some(x) = values.next() else {
+                break;
+            };
+            add_input!(low, x);
+            // Of an odd number of inputs the last has no second.
+            let Some(x) = values.next() else {
+                break;
+            };
+            add_input!(high, x);
+        }
+    } else {
+        for (w, x) in weights.iter().zip(values) {
+            add_input!(w, x);
         }
     }
     let width = VECTORS * S::F32_LANES;
