@@ -8,10 +8,10 @@
 #![allow(unsafe_code)]
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid_count, _xgetbv};
+use std::arch::x86_64::_xgetbv;
 use std::sync::OnceLock;
 
-use super::bf16::{STEP, TILES_ROWS, TILES_WIDTH, store};
+use super::bf16::{STEP, TILES_ROWS, TILES_WIDTH, cpuid, store};
 use super::{Product, steps};
 
 /// Bytes in a row of a tile.
@@ -35,7 +35,7 @@ fn has_tiles() -> bool {
     }
     is_x86_feature_detected!("xsave")
         && is_x86_feature_detected!("avx512f")
-        && __cpuid_count(7, 0).edx & FEATURES == FEATURES
+        && cpuid(7).edx & FEATURES == FEATURES
         // SAFETY: the feature was found.
         && unsafe { state() } & STATE == STATE
 }

@@ -1,5 +1,5 @@
-//! The tile instructions on machines that lack them, one at a time as they are met, so that the code above is tested
-//! everywhere: a handler of the signal that an unknown instruction raises does what the manual says it does.
+//! The tile instructions on machines that lack them, one at a time as they are met, so that the code that uses them is
+//! tested everywhere: a handler of the signal that an unknown instruction raises does what the manual says it does.
 #![allow(clippy::unwrap_used, static_mut_refs)]
 
 use std::sync::Mutex;
@@ -115,11 +115,16 @@ extern "C" fn on_illegal(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut 
     }
 }
 
-/// Runs `f` where tile instructions work.
+/// Runs `f` where tile instructions work: those of the machine if it has them and lets us, else the ones above.
 fn with_tiles(f: impl FnOnce()) {
+    if is_here() {
+        return f();
+    }
     let alone = ALONE.lock().unwrap();
     // SAFETY: the handler has the signature that its flag asks for.
     unsafe {
+        // A machine whose tiles this process may not use still takes their configuration itself.
+        CONFIGURED = has_tiles();
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_illegal as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO;

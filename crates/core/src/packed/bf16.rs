@@ -67,9 +67,17 @@ impl Bf16Kernel {
     }
 }
 
+/// A leaf of what the processor says of itself.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, unused_unsafe)]
+pub(super) fn cpuid(leaf: u32) -> std::arch::x86_64::CpuidResult {
+    // SAFETY: every processor of this architecture has the instruction; in older Rust its function is unsafe.
+    unsafe { std::arch::x86_64::__cpuid_count(leaf, 0) }
+}
+
 #[cfg(target_arch = "x86_64")]
 fn is_intel() -> bool {
-    let vendor = std::arch::x86_64::__cpuid(0);
+    let vendor = cpuid(0);
     [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes) == [*b"Genu", *b"ineI", *b"ntel"]
 }
 
