@@ -1,11 +1,13 @@
 //! Checkpoints fetched from the Hugging Face hub into its cache.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
+use serde_json::Value;
 
 use crate::error::TokenError;
 use crate::file::sha256_of_file;
@@ -25,7 +27,8 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Where checkpoints come from and go to.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    pub endpoint: String,
+    /// Another hub than the one that everybody means.
+    pub endpoint: Option<String>,
     pub cache: PathBuf,
     pub token: Option<String>,
 }
@@ -35,7 +38,7 @@ impl Hub {
     pub fn from_environment(cache: PathBuf) -> Self {
         let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         Self {
-            endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
+            endpoint: set("HF_ENDPOINT"),
             token: set("HF_TOKEN").or_else(|| Cache::new(cache.clone()).token()),
             cache,
         }
@@ -47,73 +50,47 @@ impl Hub {
         name: &HubName,
         on_progress: &mut dyn FnMut(Fetching<'_>),
     ) -> Result<(), TokenError> {
-        let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.endpoint.trim_end_matches('/').to_owned())
+        let mut api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
             .with_token(self.token.clone())
             .with_user_agent("lawvere", env!("CARGO_PKG_VERSION"))
-            .with_retries(3)
-            .build()
-            .map_err(|e| name.error(e.to_string()))?;
+            .with_retries(3);
+        if let Some(endpoint) = &self.endpoint {
+            api = api.with_endpoint(endpoint.trim_end_matches('/').to_owned());
+        }
+        let api = api.build().map_err(|e| name.error(e.to_string()))?;
         let repo = |revision: &str| {
             Repo::with_revision(name.checkpoint.clone(), RepoType::Model, revision.into())
         };
         let named = repo(&name.revision);
         let info = api.repo(named.clone()).info();
         let info = info.map_err(|e| self.failed(name, &e))?;
+        if !is_hash(&info.sha) {
+            return Err(name.error(format!("its commit is {:?}, which is no hash", info.sha)));
+        }
+        let folder = self.cache.join(name.folder_name());
         // All files of one commit, whatever the branch does meanwhile.
         let fetching = Fetcher {
             hub: self,
             name,
             repo: api.repo(repo(&info.sha)),
             api: &api,
-            commit: self
-                .cache
-                .join(name.folder_name())
-                .join("snapshots")
-                .join(&info.sha),
+            commit: folder.join("snapshots").join(&info.sha),
+            offered: info.siblings.into_iter().map(|s| s.rfilename).collect(),
             on_progress: RefCell::new(on_progress),
         };
-        let offered = |file: &str| info.siblings.iter().any(|s| s.rfilename == file);
-        if !offered("config.json") {
+        if !fetching.offers("config.json") {
             return Err(
                 name.error("it holds no config.json, so it is no checkpoint of transformers")
             );
         }
-        for file in SMALL.into_iter().filter(|file| offered(file)) {
+        for file in SMALL.into_iter().filter(|file| fetching.offers(file)) {
             fetching.file(file)?;
         }
-        if offered(WHOLE) {
-            fetching.file(WHOLE)?;
-        } else if offered(INDEX) {
-            let index = fetching.file(INDEX)?;
-            let text = std::fs::read_to_string(&index).map_err(|e| TokenError::io(&index, e))?;
-            let index: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            let map = index["weight_map"].as_object();
-            let mut shards: Vec<&str> = map
-                .into_iter()
-                .flat_map(|map| map.values())
-                .filter_map(|v| v.as_str())
-                .collect();
-            shards.sort_unstable();
-            shards.dedup();
-            for shard in shards {
-                if !offered(shard) {
-                    return Err(
-                        name.error(format!("its {INDEX} names {shard}, which it does not hold"))
-                    );
-                }
-                fetching.file(shard)?;
-            }
-        } else {
-            return Err(name.error(format!(
-                "it holds neither {WHOLE} nor {INDEX}; of weights in other forms fetch a GGUF file, and give its path"
-            )));
-        }
-        let commit = &fetching.commit;
-        if !whole(commit) {
+        fetching.weights()?;
+        if !whole(&fetching.commit) {
             return Err(name.error(format!(
                 "what was fetched into {} is no whole checkpoint",
-                commit.display()
+                fetching.commit.display()
             )));
         }
         let held = Cache::new(self.cache.clone()).repo(named);
@@ -122,6 +99,7 @@ impl Hub {
     }
 
     fn failed(&self, name: &HubName, error: &ApiError) -> TokenError {
+        let hub = self.endpoint.as_deref().unwrap_or("the hub");
         let status = match error {
             ApiError::RequestError(e) => match **e {
                 ureq::Error::StatusCode(status) => Some(status),
@@ -131,16 +109,14 @@ impl Hub {
         };
         name.error(match status {
             Some(401 | 403) => format!(
-                "{} does not let us have it (or there is none of this name); if it is gated, accept its terms there and set HF_TOKEN",
-                self.endpoint
+                "{hub} does not let us have it (or there is none of this name); if it is gated, accept its terms there and set HF_TOKEN"
             ),
             Some(404) => format!(
-                "{} has no checkpoint {} with the revision {}",
-                self.endpoint, name.checkpoint, name.revision
+                "{hub} has no checkpoint {} with the revision {}",
+                name.checkpoint, name.revision
             ),
             _ => format!(
-                "it could not be fetched from {}: {error}; what came so far is kept, and taken up again by the next try. Without a network, {}",
-                self.endpoint,
+                "it could not be fetched from {hub}: {error}; what came so far is kept, and taken up again by the next try. Without a network, {}",
                 name.advice()
             ),
         })
@@ -152,11 +128,48 @@ struct Fetcher<'a, 'b> {
     name: &'a HubName,
     api: &'a Api,
     repo: ApiRepo,
+    /// The folder of the commit in the cache.
     commit: PathBuf,
+    /// The names of the checkpoint's files.
+    offered: Vec<String>,
     on_progress: RefCell<&'b mut dyn FnMut(Fetching<'_>)>,
 }
 
+fn is_hash(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 impl Fetcher<'_, '_> {
+    fn offers(&self, file: &str) -> bool {
+        self.offered.iter().any(|offered| offered == file)
+    }
+
+    /// Fetches the file of weights, or the index and all files that it names.
+    fn weights(&self) -> Result<(), TokenError> {
+        if self.offers(WHOLE) {
+            return self.file(WHOLE).map(drop);
+        }
+        if !self.offers(INDEX) {
+            return Err(self.name.error(format!(
+                "it holds neither {WHOLE} nor {INDEX}; of weights in other forms fetch a GGUF file, and give its path"
+            )));
+        }
+        let index = self.file(INDEX)?;
+        let text = std::fs::read_to_string(&index).map_err(|e| TokenError::io(&index, e))?;
+        let index: Value = serde_json::from_str(&text).unwrap_or_default();
+        let map = index["weight_map"].as_object();
+        let shards = map.into_iter().flat_map(|map| map.values());
+        let shards: BTreeSet<&str> = shards.filter_map(Value::as_str).collect();
+        for shard in shards {
+            if !self.offers(shard) {
+                let what = format!("its {INDEX} names {shard}, which it does not hold");
+                return Err(self.name.error(what));
+            }
+            self.file(shard)?;
+        }
+        Ok(())
+    }
+
     /// The place of a file in the cache, where it is put if it is not there yet.
     fn file(&self, file: &str) -> Result<PathBuf, TokenError> {
         let held = self.commit.join(file);
@@ -167,7 +180,7 @@ impl Fetcher<'_, '_> {
         let metadata = self.api.metadata(&self.repo.url(file)).map_err(failed)?;
         // The name that the cache gives to the content: of large files the SHA-256, of others git's.
         let etag = metadata.etag();
-        if !etag.bytes().all(|b| b.is_ascii_hexdigit()) || etag.is_empty() {
+        if !is_hash(etag) {
             return Err(self.name.error(format!(
                 "the server names the content of {file} {etag:?}, which is no hash"
             )));
@@ -376,7 +389,7 @@ mod tests {
         let (served, folder) = (Served::default(), tempfile::tempdir().unwrap());
         let weights = shards(&served);
         let hub = Hub {
-            endpoint: served.start(),
+            endpoint: Some(served.start()),
             cache: folder.path().to_owned(),
             token: None,
         };
@@ -426,7 +439,7 @@ mod tests {
         shards(&served);
         served.wrong.lock().unwrap().push("m-2.safetensors".into());
         let hub = Hub {
-            endpoint: served.start(),
+            endpoint: Some(served.start()),
             cache: folder.path().to_owned(),
             token: None,
         };
@@ -446,7 +459,7 @@ mod tests {
         let (served, folder) = (Served::default(), tempfile::tempdir().unwrap());
         let fetch = |endpoint: String, text: &str| {
             let hub = Hub {
-                endpoint,
+                endpoint: Some(endpoint),
                 cache: folder.path().to_owned(),
                 token: None,
             };
