@@ -187,8 +187,8 @@ impl ModelArgs {
 /// How a model's products are computed.
 #[derive(Args)]
 pub struct ComputeArgs {
-    /// What products with the model's weights are computed in: f32, or bf16 for half the memory and, where the processor
-    /// has AMX, several times the speed (bf16-float32, bf16-avx512 or bf16-amx for one way to do it)
+    /// What products with the model's weights are computed in: f32, or bf16 for half the memory (bf16-float32, bf16-avx512 or
+    /// bf16-amx for one way to do it)
     #[arg(
         long,
         default_value = "f32",

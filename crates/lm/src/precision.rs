@@ -9,15 +9,15 @@ use serde::{Serialize, Serializer};
 /// What a decoder's matrices are held and multiplied in. States between them, norms, softmaxes and sums are float32
 /// in any case, and so are the embeddings and the head that lenses look at.
 ///
-/// Written `f32`; `bf16`, by the machine's fastest way; or `bf16-float32`, `bf16-avx512` and `bf16-amx`, by that way,
+/// Written `f32`; `bf16`, by the machine's own way; or `bf16-float32`, `bf16-avx512` and `bf16-amx`, by that way,
 /// which results can be repeated with on another machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// float32.
     #[default]
     F32,
-    /// bfloat16: half the memory, and several times the speed where the processor has AMX. Log-probabilities of
-    /// SmolLM2-135M are some hundredths of a nat from those in float32; ways differ in the last digits.
+    /// bfloat16: half the memory. Log-probabilities of SmolLM2-135M are one or two hundredths of a nat from those in
+    /// float32; ways differ in the last digits.
     Bf16(Bf16Kernel),
 }
 
@@ -28,7 +28,7 @@ const WAYS: [(&str, Bf16Kernel); 3] = [
 ];
 
 impl Precision {
-    /// bfloat16 by the machine's fastest way ([`Bf16Kernel::best`]).
+    /// bfloat16 by the machine's own way ([`Bf16Kernel::best`]).
     pub fn bf16() -> Self {
         Self::Bf16(Bf16Kernel::best())
     }

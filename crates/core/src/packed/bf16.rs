@@ -23,7 +23,7 @@ pub(super) const STEP: usize = 32;
 /// How products with matrices in bfloat16 are computed. Sums are in float32 in each; where rows are rounded too,
 /// a product's relative error is some 2^-9 of the root of the sum of its terms' squares, and about 0.7 of that where
 /// they are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bf16Kernel {
     /// On every machine: weights become float32 again in the registers and are multiplied as float32. Rows are not
     /// rounded. What is gained is memory, and its bandwidth.
@@ -41,7 +41,7 @@ impl Bf16Kernel {
         all.into_iter().filter(|kernel| kernel.is_here()).collect()
     }
 
-    /// The fastest of them: AMX, then AVX-512 BF16. Cores of Intel start one `vdpbf16ps` every second cycle, where they
+    /// The one whose instructions do most in a cycle: AMX, then AVX-512 BF16. Cores of Intel start one `vdpbf16ps` every second cycle, where they
     /// start two multiply-adds of float32 in each: half the rate, so there float32 goes first.
     pub fn best() -> Self {
         let here = Self::available();

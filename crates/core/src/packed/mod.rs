@@ -4,7 +4,7 @@
 //! change, so here they are copied once; and since every value of a result is summed in one order,
 //! whatever the threads and the number of rows, a row multiplied alone or among others is the same.
 //!
-//! Weights may be held in bfloat16 ([`Format`]): half the memory, and on some machines twice the speed or more.
+//! Weights may be held in bfloat16 ([`Format`]): half the memory, multiplied by the instructions that the machine has for it.
 //!
 //! *Source:* Goto, van de Geijn, *Anatomy of high-performance matrix multiplication* (2008), with the
 //! roles of the factors exchanged.
