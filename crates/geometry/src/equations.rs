@@ -83,7 +83,17 @@ impl Equations<'_> {
         out
     }
 
+    /// What weights leave of the values asked for.
+    fn rest(&self, weights: &RowMatrix<f64>) -> Vec<f64> {
+        let mut rest = self.target.clone();
+        axpy(&mut rest, -1.0, &self.logits(weights));
+        rest
+    }
+
     fn adjoint(&self, y: &[f64]) -> RowMatrix<f64> {
+        // Centred already but for rounding, which no weights could answer.
+        let mut y = y.to_vec();
+        self.centre(&mut y);
         let k = self.embeddings.ncols();
         let mut out = RowMatrix::zeros(self.vocabulary, k);
         if k > 0 {
@@ -113,64 +123,83 @@ impl Equations<'_> {
     /// `<y,t> / |A^T y|`; where none do, the residual is such a y that makes the bound grow without limit.
     pub fn solve(&self, limits: &Limits, on_progress: &mut dyn FnMut(&LeastNorm)) -> LeastNorm {
         let mut out = LeastNorm::new((self.vocabulary, self.embeddings.ncols()));
-        let largest = self
-            .target
-            .iter()
-            .fold(f64::MIN_POSITIVE, |a, x| a.max(x.abs()));
+        let largest = maximum(&self.target).max(f64::MIN_POSITIVE);
         let size = norm(self.embeddings.data());
         let mut rest = self.target.clone();
         let mut multiplier = vec![0.0; rest.len()];
         let mut direction = multiplier.clone();
         let mut step = out.weights.clone();
-        let mut energy = f64::INFINITY;
+        // Gradients: where directions began, and at the last step.
+        let (mut start, mut before) = (f64::INFINITY, f64::INFINITY);
         loop {
-            // The recurrence drifts: every so often what is left is that of the weights themselves.
-            if out.iterations.is_multiple_of(50) {
-                let reached = self.logits(&out.weights);
-                rest.iter_mut()
-                    .zip(&self.target)
-                    .zip(reached)
-                    .for_each(|((r, t), x)| *r = t - x);
+            let mut pulled = self.adjoint(&rest);
+            let mut violation = maximum(&rest) / largest;
+            if out.iterations > 0 && violation <= limits.violation {
+                // The recurrence drifts from what the weights leave, and that is what they are judged by.
+                let left = self.rest(&out.weights);
+                violation = maximum(&left) / largest;
+                if violation > limits.violation {
+                    (pulled, rest) = (self.adjoint(&left), left);
+                    start = f64::INFINITY;
+                }
             }
-            let pulled = self.adjoint(&rest);
-            let violation = rest.iter().fold(0.0f64, |a, r| a.max(r.abs())) / largest;
-            for y in [&multiplier, &rest] {
+            let gradient = norm(pulled.data());
+            let pulls = [
+                (&multiplier, norm(self.adjoint(&multiplier).data())),
+                (&rest, gradient),
+            ];
+            for (y, pull) in pulls {
                 let value = dot(y, &self.target);
-                let pull = norm(self.adjoint(y).data()) + ROUNDING * size * norm(y);
                 if value > 0.0 {
-                    out.lower_bound = out.lower_bound.max(value / pull);
+                    let rounding = ROUNDING * size * norm(y);
+                    out.lower_bound = out.lower_bound.max(value / (pull + rounding));
                 }
             }
             out.displacement = norm(&rest);
             out.violation = violation;
             out.value = (violation <= limits.violation).then(|| norm(out.weights.data()));
             on_progress(&out);
-            if out.judge(limits) || out.iterations >= limits.iterations {
+            // Of a gradient that may be rounding nothing can be gained: these are the closest weights.
+            let closest = gradient <= ROUNDING * size * out.displacement;
+            if out.judge(limits) || closest || out.iterations >= limits.iterations {
                 return out;
             }
             out.iterations += 1;
-            let next = dot(pulled.data(), pulled.data());
-            let beta = if energy.is_finite() {
-                next / energy
-            } else {
-                0.0
+            // Directions begin anew where the gradient is small beside the one they began with: the rounding of their
+            // first steps would lead from there on.
+            let anew = gradient <= 1e-8 * start || start.is_infinite();
+            let beta = match anew {
+                true => 0.0,
+                false => (gradient / before).powi(2),
             };
-            energy = next;
-            direction
-                .iter_mut()
-                .zip(&rest)
-                .for_each(|(d, r)| *d = r + beta * *d);
+            if anew {
+                start = gradient;
+            }
+            before = gradient;
+            let terms = direction.iter_mut().zip(&rest);
+            terms.for_each(|(d, r)| *d = r + beta * *d);
             let terms = step.data_mut().iter_mut().zip(pulled.data());
             terms.for_each(|(s, p)| *s = p + beta * *s);
             let image = self.logits(&step);
-            let curvature = dot(&image, &image);
-            if curvature.is_nan() || curvature <= 0.0 {
-                return out;
+            let t = gradient * gradient / dot(&image, &image);
+            let mut left = rest.clone();
+            axpy(&mut left, -t, &image);
+            // What is left grows by rounding alone.
+            let grown = norm(&left) / out.displacement;
+            if grown.is_nan() || grown > 1.0 + 1e-9 {
+                if anew {
+                    return out;
+                }
+                start = f64::INFINITY;
+                continue;
             }
-            let t = energy / curvature;
+            rest = left;
             axpy(out.weights.data_mut(), t, step.data());
             axpy(&mut multiplier, t, &direction);
-            axpy(&mut rest, -t, &image);
         }
     }
+}
+
+fn maximum(x: &[f64]) -> f64 {
+    x.iter().fold(0.0, |a, x| a.max(x.abs()))
 }

@@ -443,6 +443,30 @@ fn a_line_of_any_length_takes_bounded_memory() {
     }
 }
 
+#[test]
+fn no_single_bit_of_a_table_can_bring_the_reader_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let values = StringArray::from(vec!["one", "two", "one"]);
+    parquet(&path, Arc::new(values), Compression::SNAPPY);
+    let whole = fs::read(&path).unwrap();
+    let mut refused = 0;
+    for at in 0..8 * whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at / 8] ^= 1 << (at % 8);
+        fs::write(&path, &bytes).unwrap();
+        if let Err(error) = Corpus::read(&CorpusOptions::new([&path])) {
+            let error = error.to_string();
+            assert!(
+                error.contains("a.parquet") && !error.contains('\n'),
+                "{error}"
+            );
+            refused += 1;
+        }
+    }
+    assert!(refused > whole.len());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::fs;
 use std::io::{self, Read};
+use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 
+use arrow_array::Array;
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, RecordBatch};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
@@ -155,8 +156,26 @@ pub(super) fn parquet(reading: &mut Reading<'_>, file: &File) -> Result<Hash, Te
     // What the file itself says of its columns is enough, and knows no dictionaries.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let damaged = |e: String| wrong(format!("not a whole Parquet file: {e}"));
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(open()?, options)
-        .map_err(|e| damaged(e.to_string()))?;
+    let source = open()?;
+    let builder =
+        unharmed(|| ParquetRecordBatchReaderBuilder::try_new_with_options(source, options))
+            .map_err(damaged)?;
+    // The reader takes for granted that chunks begin and end somewhere.
+    for chunk in builder
+        .metadata()
+        .row_groups()
+        .iter()
+        .flat_map(|g| g.columns())
+    {
+        let start = chunk.dictionary_page_offset().unwrap_or(0);
+        if start
+            .min(chunk.data_page_offset())
+            .min(chunk.compressed_size())
+            < 0
+        {
+            return Err(damaged("a column has a negative place or length".into()));
+        }
+    }
     let field = reading.options.field().to_owned();
     let columns = builder.schema().fields();
     let Some(column) = columns.iter().position(|f| *f.name() == field) else {
@@ -170,13 +189,9 @@ pub(super) fn parquet(reading: &mut Reading<'_>, file: &File) -> Result<Hash, Te
     };
     let kind = columns[column].data_type().clone();
     let mask = ProjectionMask::roots(builder.parquet_schema(), [column]);
-    let batches = builder
-        .with_projection(mask)
-        .with_batch_size(ROWS)
-        .build()
-        .map_err(|e| damaged(e.to_string()))?;
-    for batch in batches {
-        let batch: RecordBatch = batch.map_err(|e| damaged(e.to_string()))?;
+    let builder = builder.with_projection(mask).with_batch_size(ROWS);
+    let mut batches = unharmed(|| builder.build()).map_err(damaged)?;
+    while let Some(batch) = unharmed(|| batches.next().transpose()).map_err(damaged)? {
         let values = batch.column(0);
         let strings = |i: usize| -> Option<&[u8]> {
             if let Some(a) = values.as_string_opt::<i32>() {
@@ -210,4 +225,13 @@ pub(super) fn parquet(reading: &mut Reading<'_>, file: &File) -> Result<Hash, Te
         }
     }
     Ok(hash)
+}
+
+/// A step of the library that reads Parquet. It panics at some damage (a length of zero by which
+/// it divides, say), which is the file's fault and is told as such.
+fn unharmed<T, E: ToString>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match panic::catch_unwind(AssertUnwindSafe(step)) {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err("its pages contradict themselves".into()),
+    }
 }
