@@ -686,18 +686,31 @@ impl BenchArgs {
                 ));
             }
         }
-        let memory = report.peak_memory.map_or_else(String::new, |bytes| {
-            format!("; peak memory {}", HumanBytes(bytes))
-        });
+        let memory = report
+            .peak_memory
+            .map(|bytes| format!("peak memory {}", HumanBytes(bytes)));
         let products = report.products.iter().map(|product| {
             let used = if product.used { " (used)" } else { "" };
-            format!("{} {:.0}{used}", product.precision, product.gflops)
+            format!(
+                "{} {:.0}{used} of {:.0}",
+                product.precision, product.gflops, product.limit_gflops
+            )
         });
         lines.push(format!(
-            "matrix products at their best, GFLOP/s on {} threads: {}{memory}",
+            "matrix products at their best, of what their instructions do in registers, GFLOP/s on {} threads: {}",
             report.threads,
             products.collect::<Vec<_>>().join(", ")
         ));
+        if let Some(steps) = &report.steps {
+            lines.push(format!(
+                "one text, token by token: {:.1} tokens/s; its weights at {:.1} of the {:.1} GB/s that memory is read at ({:.0}%)",
+                steps.tokens_per_second,
+                steps.gigabytes_per_second,
+                steps.limit_gigabytes_per_second,
+                100.0 * steps.fraction_of_limit
+            ));
+        }
+        lines.extend(memory);
         Ok(lines.join("\n"))
     }
 }

@@ -1033,6 +1033,22 @@ fn a_model_is_timed_beside_the_machine() {
         (&"f32".into(), &true.into())
     );
     assert!(products.len() > 1 && products[1]["precision"] == "bf16-float32");
+    for product in products {
+        let number = |key: &str| product[key].as_f64().unwrap();
+        assert!(number("limit_gflops") > 0.0);
+        let fraction = number("gflops") / number("limit_gflops");
+        assert!((number("fraction_of_limit") - fraction).abs() < 1e-9);
+    }
+    let steps = |key: &str| report["steps"][key].as_f64().unwrap();
+    assert_eq!(floats(&report["steps"]["seconds"]).len(), 2);
+    assert!((steps("tokens_per_second") * steps("median") - steps("tokens")).abs() < 1e-6);
+    let rate = steps("bytes_per_token") * steps("tokens_per_second") / 1e9;
+    assert!((steps("gigabytes_per_second") - rate).abs() < 1e-9);
+    // Every weight of a decoder with a head of its own, but for the embedding's rows and norms.
+    let info = json(folder.path(), &["info", "--model", &model]);
+    let parameters = info["parameters"].as_f64().unwrap();
+    let taken = steps("bytes_per_token") / 4.0;
+    assert!(taken <= parameters && taken > 0.5 * parameters);
     let shapes = report["shapes"].as_array().unwrap();
     assert_eq!(shapes.len(), 2);
     assert_eq!(shapes[0]["shape"], "2x8");

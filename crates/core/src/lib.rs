@@ -44,7 +44,7 @@ pub use interval::{bootstrap_interval, wilson_interval};
 pub use kernel::{ContextBatch, Factored, KernelError, Layer, LogProbs, NextToken, Window};
 pub use matrix::{RowMatrix, ShapeError};
 pub use omega::wright_omega;
-pub use packed::{Bf16Kernel, Format, PackedMatrix, PackedRows};
+pub use packed::{Bf16Kernel, Format, PackedMatrix, PackedRows, instruction_rate, read_rate};
 pub use sparse::{SparseError, SparseRows};
 pub use sum::{CompensatedSum, ratio_of_sums, sum};
 pub use tropical::{TropicalError, TropicalMatrix};

@@ -1,6 +1,7 @@
 //! A language model as a Markov kernel that factors through its states.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,6 @@ pub struct Origin {
 }
 
 /// A checkpoint, loaded: tokenizer, decoder, head.
-#[derive(Debug)]
 pub struct LanguageModel {
     path: PathBuf,
     tokenizer: Option<Tokenizer>,
@@ -47,6 +47,20 @@ pub struct LanguageModel {
     /// The seed of weights that are not the checkpoint's own.
     redraw: Option<u64>,
     precision: Precision,
+}
+
+impl fmt::Debug for LanguageModel {
+    /// What it is; not its weights.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LanguageModel")
+            .field("path", &self.path)
+            .field("architecture", &self.architecture)
+            .field("identity", &self.identity)
+            .field("origin", &self.origin)
+            .field("redraw", &self.redraw)
+            .field("precision", &self.precision)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -578,8 +592,12 @@ pub(crate) fn check_finite(log_probs: &RowMatrix<f32>) -> Result<(), KernelError
     }
 }
 
+/// A name for a checkpoint that has none of its own: the hub's, or its file's or folder's.
 fn file_name(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if let Some(name) = lawvere_token::name_in_cache(&path) {
+        return name;
+    }
     path.file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }

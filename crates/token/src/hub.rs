@@ -138,6 +138,16 @@ impl HubName {
     }
 }
 
+/// `ORG/NAME` of a checkpoint whose folder lies in a Hugging Face cache; `None` of any other path.
+pub fn name_in_cache(folder: &Path) -> Option<String> {
+    let snapshots = folder.parent()?;
+    if snapshots.file_name()? != "snapshots" {
+        return None;
+    }
+    let name = snapshots.parent()?.file_name()?.to_str()?;
+    Some(name.strip_prefix("models--")?.replacen("--", "/", 1))
+}
+
 fn plain(part: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     !part.is_empty() && !part.starts_with('.') && part.chars().all(fine)
@@ -205,6 +215,10 @@ mod tests {
             found("some/model@abc").unwrap(),
             folder.join("snapshots/abc")
         );
+        let name = name_in_cache(&found("some/model").unwrap());
+        assert_eq!(name.as_deref(), Some("some/model"));
+        assert_eq!(name_in_cache(Path::new("snapshots/abc")), None);
+        assert_eq!(name_in_cache(&folder), None);
         let told = |name: &str| found(name).unwrap_err().to_string();
         assert!(
             told("some/model@v1").contains("main, v1"),

@@ -27,6 +27,6 @@ mod tokenizer;
 pub use error::TokenError;
 pub use file::{hex, map_file, sha256_hex, sha256_of_file};
 pub use gguf_tokenizer::gguf_bos;
-pub use hub::{Fetching, fetch, resolve};
+pub use hub::{Fetching, fetch, name_in_cache, resolve};
 pub use memmap2::Mmap;
 pub use tokenizer::Tokenizer;

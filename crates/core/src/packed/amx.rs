@@ -11,8 +11,8 @@ use std::arch::asm;
 use std::arch::x86_64::_xgetbv;
 use std::sync::OnceLock;
 
+use super::Product;
 use super::bf16::{STEP, TILES_ROWS, TILES_WIDTH, cpuid, store};
-use super::{Product, steps};
 
 /// Bytes in a row of a tile.
 const TILE_ROW: usize = 64;
@@ -81,6 +81,15 @@ fn proves_right() -> bool {
     })
 }
 
+/// Products of tiles with everything in registers; the number of operations.
+///
+/// # Panics
+/// If the machine has none.
+pub(super) fn products_alone(steps: usize) -> usize {
+    assert!(is_here(), "AMX");
+    Tiles::with(|tiles| tiles.turn(steps))
+}
+
 /// A product by AMX.
 ///
 /// # Panics
@@ -91,25 +100,18 @@ pub(super) fn multiply(product: Product<'_, '_>) {
 }
 
 fn by_tiles(tiles: &Tiles, product: Product<'_, '_>) {
-    let Product {
-        matrix,
-        rows,
-        blocks,
-        panels,
-        out,
-        add,
-    } = product;
-    let first_row = rows.blocks[blocks.start].start;
+    let (matrix, first_row) = (product.matrix, product.first_row());
     let words = matrix.format.depth(matrix.inputs) / 2;
     let mut sums = [0.0; TILES_ROWS * TILES_WIDTH];
-    for step in steps(matrix, rows, blocks, panels) {
+    for step in product.steps() {
         let weights = matrix.stretch(&step);
-        for block in &rows.blocks[step.blocks] {
+        for block in &product.rows.blocks[step.blocks] {
             let from = block.start * words + step.depth.start / 2;
             // Beyond the last row the buffer has room: sums of what lies there are not written out.
-            tiles.multiply(&rows.data.room()[from..], words, weights, &mut sums);
-            let out = &mut out[block.start - first_row..block.end - first_row];
-            let add = add || step.depth.start > 0;
+            let rows = &product.rows.data.room()[from..];
+            tiles.multiply(rows, words, weights, &mut sums);
+            let out = &mut product.out[block.start - first_row..block.end - first_row];
+            let add = product.add || step.depth.start > 0;
             store(&sums, TILES_WIDTH, out, step.column, add);
         }
     }
@@ -147,6 +149,30 @@ impl Tiles {
         // SAFETY: as above; it touches no memory.
         unsafe { asm!("tilerelease", options(nostack, nomem)) }
         result
+    }
+
+    /// Products of the same tiles, which hold whatever the configuration left in them (zeros), and the
+    /// operations of them: as many as of 32 rows and outputs, 32 terms deep.
+    fn turn(&self, steps: usize) -> usize {
+        if steps > 0 {
+            // SAFETY: the tiles are configured; no memory is touched.
+            unsafe {
+                asm!(
+                    "2:",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "dec {steps}",
+                    "jnz 2b",
+                    steps = inout(reg) steps => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, nomem),
+                );
+            }
+        }
+        steps * 2 * TILES_ROWS * TILES_WIDTH * STEP
     }
 
     /// Sums of 32 rows, `words` apart, with a panel's 32 outputs, as deep as `weights` goes.

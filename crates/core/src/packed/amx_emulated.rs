@@ -145,6 +145,11 @@ fn the_tiles_prove_right() {
 }
 
 #[test]
+fn tiles_can_be_multiplied_alone() {
+    with_tiles(|| assert_eq!(Tiles::with(|tiles| tiles.turn(3)), 3 * 2 * 32 * 32 * 32));
+}
+
+#[test]
 fn products_by_tiles_are_the_sums_they_should_be() {
     for (rows, outputs, inputs) in [(1, 1, 1), (33, 70, 577), (64, 32, 1200), (300, 95, 31)] {
         let of = |n: usize, seed: usize| {

@@ -5,11 +5,12 @@ use half::bf16;
 use crate::vector::vectorised;
 #[cfg(target_arch = "x86_64")]
 use {
-    super::{MOST_ROWS, Product, VECTORS, steps},
+    super::{MOST_ROWS, Product, VECTORS, limits::SUMS},
     std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-        _mm512_setzero_ps, _mm512_storeu_ps,
+        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_reduce_add_ps,
+        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     },
+    std::hint::black_box,
 };
 
 /// Outputs in a panel of [`Bf16Kernel::Avx512`].
@@ -120,6 +121,39 @@ pub(super) fn store(sums: &[f32], width: usize, out: &mut [&mut [f32]], column: 
     }
 }
 
+/// Dot products of AVX-512 BF16 with everything in registers; the number of operations.
+///
+/// # Panics
+/// If the machine has none.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+pub(super) fn dot_products_alone(steps: usize) -> usize {
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn run(steps: usize) -> usize {
+        // SAFETY: both are 64 bytes, and every value of them is one of the other.
+        let halves = |x: __m512i| -> __m512bh { unsafe { std::mem::transmute(x) } };
+        // A half twice over.
+        let half = halves(_mm512_set1_epi32(black_box(0x3f00_3f00)));
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = _mm512_set1_ps(black_box(i as f32));
+        }
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, half, half);
+            }
+        }
+        for sum in sums {
+            black_box(_mm512_reduce_add_ps(sum));
+        }
+        // Two products and two sums in each of 16 lanes.
+        4 * 16 * SUMS * steps
+    }
+    assert!(Bf16Kernel::Avx512.is_here(), "AVX-512 BF16");
+    // SAFETY: the machine has the instructions.
+    unsafe { run(steps) }
+}
+
 /// A product by AVX-512 BF16.
 ///
 /// # Panics
@@ -135,22 +169,14 @@ pub(super) fn by_avx512(product: Product<'_, '_>) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn avx512(product: Product<'_, '_>) {
-    let Product {
-        matrix,
-        rows,
-        blocks,
-        panels,
-        out,
-        add,
-    } = product;
-    let first_row = rows.blocks[blocks.start].start;
-    for step in steps(matrix, rows, blocks, panels) {
-        let (weights, _) = matrix.stretch(&step).as_chunks();
+    let first_row = product.first_row();
+    for step in product.steps() {
+        let (weights, _) = product.matrix.stretch(&step).as_chunks();
         let words = step.depth.start / 2..step.depth.end / 2;
-        for block in &rows.blocks[step.blocks] {
+        for block in &product.rows.blocks[step.blocks] {
             let mut values = [&[][..]; MOST_ROWS];
             for (values, row) in values.iter_mut().zip(block.clone()) {
-                *values = &rows.rounded(row)[words.clone()];
+                *values = &product.rows.rounded(row)[words.clone()];
             }
             let mut sums = [0.0; MOST_ROWS * WIDTH];
             macro_rules! of_rows {
@@ -162,8 +188,9 @@ fn avx512(product: Product<'_, '_>) {
                 };
             }
             of_rows!(1 2 3 4 5 6 7 8);
-            let out = &mut out[block.start - first_row..block.end - first_row];
-            store(&sums, WIDTH, out, step.column, add || step.depth.start > 0);
+            let out = &mut product.out[block.start - first_row..block.end - first_row];
+            let add = product.add || step.depth.start > 0;
+            store(&sums, WIDTH, out, step.column, add);
         }
     }
 }

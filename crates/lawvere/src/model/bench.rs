@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
-use lawvere_core::{Bf16Kernel, ContextBatch, Factored, ShapeError};
-use lawvere_lm::{Device, LanguageModel, Precision};
+use lawvere_core::{
+    Bf16Kernel, ContextBatch, Factored, NextToken, ShapeError, instruction_rate, read_rate,
+};
+use lawvere_lm::train::Architecture;
+use lawvere_lm::{Device, Generation, LanguageModel, Precision, Sampling};
 use serde::Serialize;
 
 use crate::cost::{available_memory, product_rate};
@@ -80,6 +83,31 @@ pub struct BenchProduct {
     pub used: bool,
     /// In 10^9 operations a second: the best of half a second of products of 1024 x 1536 x 3072.
     pub gflops: f64,
+    /// What the same instructions do with everything in registers, in 10^9 operations a second.
+    pub limit_gflops: f64,
+    /// The one over the other.
+    pub fraction_of_limit: f64,
+}
+
+/// Texts that go on by one token after the other, which is bound by memory: every token takes all weights.
+#[derive(Debug, Clone, Serialize)]
+pub struct BenchSteps {
+    /// Tokens of a text.
+    pub tokens: usize,
+    /// Seconds of each repeat.
+    pub seconds: Vec<f64>,
+    /// Their median.
+    pub median: f64,
+    /// Tokens a second, by the median.
+    pub tokens_per_second: f64,
+    /// Bytes of weights that a token takes, the head's with them.
+    pub bytes_per_token: u64,
+    /// 10^9 bytes of weights a second.
+    pub gigabytes_per_second: f64,
+    /// 10^9 bytes a second at which as many bytes of memory, 2^30 at most, are read straight through.
+    pub limit_gigabytes_per_second: f64,
+    /// The one over the other.
+    pub fraction_of_limit: f64,
 }
 
 /// What was measured at one shape.
@@ -118,11 +146,18 @@ pub struct BenchReport {
     pub peak_gflops: f64,
     /// One a shape.
     pub shapes: Vec<BenchResult>,
-    /// The process's largest memory so far, in bytes.
+    /// One text, token by token; of decoders on the processor only.
+    pub steps: Option<BenchSteps>,
+    /// The process's largest memory up to the last shape, in bytes.
     pub peak_memory: Option<u64>,
 }
 
-/// Times a model on arbitrary tokens: states, all logits, scores of the next tokens.
+/// Tokens of the text that is made token by token.
+const STEPS: usize = 32;
+/// Memory read to know its speed, at most.
+const MOST_READ: u64 = 1 << 30;
+
+/// Times a model on arbitrary tokens: states, all logits, scores of the next tokens, and a text made token by token.
 ///
 /// # Errors
 /// A checkpoint that does not load, a shape without tokens or longer than the model reads.
@@ -161,10 +196,17 @@ pub fn bench(
     let products: Vec<BenchProduct> = [Precision::F32]
         .into_iter()
         .chain(kernels.map(Precision::Bf16))
-        .map(|precision| BenchProduct {
-            precision,
-            used: precision == model.precision(),
-            gflops: product_rate((1024, 1536, 3072), precision.format(), 0.5).1 / 1e9,
+        .map(|precision| {
+            let format = precision.format();
+            let gflops = product_rate((1024, 1536, 3072), format, 0.5).1 / 1e9;
+            let limit_gflops = instruction_rate(format, 0.1) / 1e9;
+            BenchProduct {
+                precision,
+                used: precision == model.precision(),
+                gflops,
+                limit_gflops,
+                fraction_of_limit: gflops / limit_gflops,
+            }
         })
         .collect();
     let used = products.iter().find(|product| product.used);
@@ -174,6 +216,9 @@ pub fn bench(
         on_event(Event::Part(format!("timing {shape}")));
         shapes.push(time_shape(&model, shape, options, peak_gflops)?);
     }
+    // Memory that is read to know its speed is none of the model's.
+    let peak_memory = peak_memory();
+    let steps = time_steps(&model, options, on_event)?;
     Ok(BenchReport {
         model: options.model.path.clone(),
         precision: options.model.precision,
@@ -183,8 +228,74 @@ pub fn bench(
         products,
         peak_gflops,
         shapes,
-        peak_memory: peak_memory(),
+        steps,
+        peak_memory,
     })
+}
+
+fn time_steps(
+    model: &LanguageModel,
+    options: &BenchOptions,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Option<BenchSteps>, RunError> {
+    if !matches!(model.architecture(), Architecture::Decoder(_))
+        || options.model.device != Device::Cpu
+    {
+        return Ok(None);
+    }
+    on_event(Event::Part("timing a text, token by token".into()));
+    let weights = model.multiply_adds_per_token() + model.vocab_size() * model.hidden_size();
+    let bytes_per_token = (weights * model.precision().format().bytes()) as u64;
+    let read = bytes_per_token
+        .min(MOST_READ)
+        .min(available_memory().unwrap_or(MOST_READ) / 2);
+    let limit = read_rate(read as usize, 0.5) / 1e9;
+    let bos = usize::from(model.bos().is_some());
+    let tokens = STEPS.min(model.context_length() - bos - 1);
+    let generation = Generation {
+        sampling: Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        },
+        samples: 1,
+        most: tokens,
+        stop: Vec::new(),
+        seed: 0,
+    };
+    let (seconds, median) = timed(options.repeats, || {
+        model.generate(&[&[0]], &generation)?;
+        Ok(())
+    })?;
+    let tokens_per_second = tokens as f64 / median;
+    let gigabytes_per_second = tokens_per_second * bytes_per_token as f64 / 1e9;
+    Ok(Some(BenchSteps {
+        tokens,
+        seconds,
+        median,
+        tokens_per_second,
+        bytes_per_token,
+        gigabytes_per_second,
+        limit_gigabytes_per_second: limit,
+        fraction_of_limit: gigabytes_per_second / limit,
+    }))
+}
+
+/// Seconds of each of `repeats` runs, after one that is not timed, and their median.
+fn timed(
+    repeats: usize,
+    mut run: impl FnMut() -> Result<(), RunError>,
+) -> Result<(Vec<f64>, f64), RunError> {
+    run()?;
+    let mut seconds = Vec::new();
+    for _ in 0..repeats.max(1) {
+        let start = Instant::now();
+        run()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let mut sorted = seconds.clone();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
+    Ok((seconds, median))
 }
 
 fn time_shape(
@@ -213,61 +324,39 @@ fn time_shape(
     let body = 2.0 * model.multiply_adds_per_token() as f64
         + model.attention_multiply_adds(tokens) as f64 * 2.0;
     let head = 2.0 * (vocab * model.head().dim()) as f64;
-    let times =
-        |operations: f64, tokens: f64, mut run: Box<dyn FnMut() -> Result<(), RunError> + '_>| {
-            run()?;
-            let mut seconds = Vec::new();
-            for _ in 0..options.repeats.max(1) {
-                let start = Instant::now();
-                run()?;
-                seconds.push(start.elapsed().as_secs_f64());
-            }
-            let mut sorted = seconds.clone();
-            sorted.sort_unstable_by(f64::total_cmp);
-            let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
-            let gflops = operations * tokens / median / 1e9;
-            Ok::<_, RunError>(BenchTimes {
-                seconds,
-                median,
-                tokens_per_second: tokens / median,
-                gflops,
-                fraction_of_peak: gflops / peak_gflops,
-            })
-        };
+    let times = |operations: f64, tokens: f64, run: &mut dyn FnMut() -> Result<(), RunError>| {
+        let (seconds, median) = timed(options.repeats, run)?;
+        let gflops = operations * tokens / median / 1e9;
+        Ok::<_, RunError>(BenchTimes {
+            seconds,
+            median,
+            tokens_per_second: tokens / median,
+            gflops,
+            fraction_of_peak: gflops / peak_gflops,
+        })
+    };
     let last = [model.last_layer()];
-    let states = times(
-        body,
-        count,
-        Box::new(|| {
-            model.encode(&contexts, &last)?;
-            Ok(())
-        }),
-    )?;
-    let logits = times(
-        body + head,
-        count,
-        Box::new(|| {
-            let states = model.encode(&contexts, &last)?.remove(0);
-            let mut seen = 0;
-            model
-                .head()
-                .for_each_logit_block::<ShapeError>(&states, |_, logits| {
-                    seen += logits.nrows();
-                    Ok(())
-                })?;
-            debug_assert_eq!(seen, states.nrows());
-            Ok(())
-        }),
-    )?;
+    let states = times(body, count, &mut || {
+        model.encode(&contexts, &last)?;
+        Ok(())
+    })?;
+    let logits = times(body + head, count, &mut || {
+        let states = model.encode(&contexts, &last)?.remove(0);
+        let mut seen = 0;
+        model
+            .head()
+            .for_each_logit_block::<ShapeError>(&states, |_, logits| {
+                seen += logits.nrows();
+                Ok(())
+            })?;
+        debug_assert_eq!(seen, states.nrows());
+        Ok(())
+    })?;
     let scored = count - batch as f64;
-    let score = times(
-        body + head,
-        scored,
-        Box::new(|| {
-            model.score(&questions)?;
-            Ok(())
-        }),
-    )?;
+    let score = times(body + head, scored, &mut || {
+        model.score(&questions)?;
+        Ok(())
+    })?;
     Ok(BenchResult {
         shape: shape.to_string(),
         batch,
