@@ -26,12 +26,14 @@ impl Default for Memory {
 }
 
 const LARGE_PAGE: usize = 2 << 20;
+/// What is worth a large page: matrices of small models in bfloat16 are somewhat smaller than one.
+const MOST_OF_A_PAGE: usize = LARGE_PAGE / 4 * 3;
 
 impl Buffer {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let bytes = len * size_of::<f32>();
-        let mapped = (bytes >= LARGE_PAGE).then(|| map(bytes)).flatten();
+        let mapped = (bytes >= MOST_OF_A_PAGE).then(|| map(bytes)).flatten();
         let memory = match mapped {
             Some(map) => Memory::Mapped(map),
             None => Memory::Plain(vec![0.0; len]),

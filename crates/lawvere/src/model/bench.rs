@@ -199,7 +199,7 @@ pub fn bench(
         .map(|precision| {
             let format = precision.format();
             let gflops = product_rate((1024, 1536, 3072), format, 0.5).1 / 1e9;
-            let limit_gflops = instruction_rate(format, 0.1) / 1e9;
+            let limit_gflops = instruction_rate(format, 0.3) / 1e9;
             BenchProduct {
                 precision,
                 used: precision == model.precision(),
