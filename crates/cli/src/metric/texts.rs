@@ -64,7 +64,8 @@ pub struct SpaceArgs {
     model: Option<PathBuf>,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// The texts of --index, --corpus or --model, one a line
+    /// The texts of --index, --corpus or --model, one a line; a blank line is left out with --model and the empty text
+    /// otherwise, which is within all others
     #[arg(long, value_name = "FILE", conflicts_with = "space")]
     texts: Option<PathBuf>,
     /// In their place all texts within this one (with --model or --order prefix all that it begins with); may be given again
