@@ -110,10 +110,11 @@ impl LanguageModel {
         if generation.most > 0 {
             let at_once = self.texts_at_once(prompts, generation);
             for texts in texts.chunks_mut(at_once) {
-                match self.decoder() {
-                    Some(decoder) => self.go_on(decoder, prompts, texts, generation)?,
-                    None => self.read_again(prompts, texts, generation)?,
-                }
+                // On a thread of the pool: a step has hundreds of small products, and each would be handed over to it.
+                rayon::scope(|_| match self.decoder() {
+                    Some(decoder) => self.go_on(decoder, prompts, texts, generation),
+                    None => self.read_again(prompts, texts, generation),
+                })?;
             }
         }
         let done = texts.into_iter().map(|text| Generated {

@@ -239,9 +239,11 @@ impl PackedMatrix {
             };
         }
         // Enough parts that idle threads find one, as many as there are panels at most.
-        let work = rows.count * outputs * self.inputs;
+        // With few rows the weights' way from memory is what takes time.
+        let weights = outputs * self.inputs * self.format.bytes();
+        let worth = rows.count * outputs * self.inputs >= 1 << 20 || weights >= 1 << 19;
         let threads = rayon::current_num_threads();
-        let parts = if threads == 1 || work < 1 << 20 {
+        let parts = if threads == 1 || !worth {
             1
         } else {
             panels.len().min(4 * threads)
