@@ -6,7 +6,9 @@ use std::time::Instant;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{Bf16Kernel, Format};
+#[cfg(target_arch = "x86_64")]
+use super::Bf16Kernel;
+use super::Format;
 use crate::buffer::Buffer;
 use crate::vector::vectorised;
 
@@ -20,9 +22,9 @@ const STEPS: usize = 1 << 20;
 /// milliseconds for `seconds`, five at least.
 ///
 /// # Panics
-/// If the machine does not have the format's instructions ([`Bf16Kernel::available`]).
+/// If the machine does not have the format's instructions ([`Bf16Kernel::available`](super::Bf16Kernel::available)).
 pub fn instruction_rate(format: Format, seconds: f64) -> f64 {
-    let operations = |_| match format {
+    let operations = || match format {
         #[cfg(target_arch = "x86_64")]
         Format::Bf16(Bf16Kernel::Avx512) => super::bf16::dot_products_alone(STEPS),
         #[cfg(target_arch = "x86_64")]
@@ -30,7 +32,7 @@ pub fn instruction_rate(format: Format, seconds: f64) -> f64 {
         _ => Arch::new().dispatch(MultiplyAdds),
     };
     best_rate(seconds, || {
-        let each = rayon::broadcast(|context| operations(context.index()));
+        let each = rayon::broadcast(|_| operations());
         each.iter().sum::<usize>() as f64
     })
 }

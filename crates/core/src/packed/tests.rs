@@ -14,86 +14,68 @@ fn exact(x: &RowMatrix<f32>, w: &RowMatrix<f32>, i: usize, j: usize) -> f64 {
     products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
-#[test]
-fn products_of_every_shape_are_the_sums_they_should_be() {
-    for (rows, outputs, inputs) in [
-        (1, 1, 1),
-        (3, 5, 0),
-        (1, 100, 7),
-        (5, 33, 193),
-        (13, 31, 384),
-        (15, 64, 200),
-        (29, 70, 1),
-        (300, 95, 577),
-        (9, 100, 1200),
-    ] {
-        let (x, w) = (matrix(rows, inputs, 1), matrix(outputs, inputs, 2));
-        let mut packed = PackedRows::new();
-        packed.copy(x.nrows(), x.ncols(), x.data());
-        let matrix = PackedMatrix::new(w.view());
-        let mut out = RowMatrix::from_fn(rows, outputs, |_, _| f32::NAN);
-        matrix.multiply(&packed, out.data_mut());
-        let once = out.clone();
-        let tolerance = 1e-6 * (1.0 + inputs as f64);
-        matrix.multiply_add(&packed, out.data_mut());
-        for i in 0..rows {
-            for j in 0..outputs {
-                let exact = exact(&x, &w, i, j);
-                assert!((f64::from(once.get(i, j)) - exact).abs() < tolerance);
-                assert!((f64::from(out.get(i, j)) - 2.0 * exact).abs() < 2.0 * tolerance);
-            }
-        }
-    }
+fn formats() -> impl Iterator<Item = Format> {
+    let kernels = Bf16Kernel::available().into_iter().map(Format::Bf16);
+    [Format::F32].into_iter().chain(kernels)
+}
+
+fn round(x: &RowMatrix<f32>) -> RowMatrix<f32> {
+    RowMatrix::from_fn(x.nrows(), x.ncols(), |i, k| {
+        half::bf16::from_f32(x.get(i, k)).to_f32()
+    })
+}
+
+/// The product once, and once more added to it.
+fn products(x: &RowMatrix<f32>, w: &RowMatrix<f32>, format: Format) -> [RowMatrix<f32>; 2] {
+    let mut packed = PackedRows::in_format(format);
+    // What a buffer held before has no part in the next product.
+    packed.fill(x.nrows(), x.ncols() + 40, |_, row| row.fill(f32::NAN));
+    packed.copy(x.nrows(), x.ncols(), x.data());
+    let matrix = PackedMatrix::in_format(w.view(), format);
+    let mut out = RowMatrix::from_fn(x.nrows(), w.nrows(), |_, _| f32::NAN);
+    matrix.multiply(&packed, out.data_mut());
+    let once = out.clone();
+    matrix.multiply_add(&packed, out.data_mut());
+    [once, out]
 }
 
 #[test]
-fn products_in_bfloat16_are_those_of_rounded_values() {
-    let round = |x: &RowMatrix<f32>| {
-        RowMatrix::from_fn(x.nrows(), x.ncols(), |i, k| {
-            half::bf16::from_f32(x.get(i, k)).to_f32()
-        })
-    };
-    for kernel in Bf16Kernel::available() {
+fn products_of_every_shape_and_format_are_the_sums_they_should_be() {
+    for format in formats() {
         for (rows, outputs, inputs) in [
             (1, 1, 1),
             (3, 5, 0),
+            (1, 100, 7),
+            (1, 600, 577),
             (5, 33, 193),
-            (9, 100, 1200),
+            (13, 31, 384),
+            (15, 64, 200),
+            (29, 70, 1),
             (31, 64, 576),
             (300, 95, 577),
+            (9, 100, 1200),
         ] {
-            let (x, w) = (matrix(rows, inputs, 1), matrix(outputs, inputs, 2));
-            let format = Format::Bf16(kernel);
-            let mut packed = PackedRows::in_format(format);
-            // What a buffer held before has no part in the next product.
-            packed.fill(rows, inputs + 40, |_, row| row.fill(f32::NAN));
-            packed.copy(rows, inputs, x.data());
-            let mut out = RowMatrix::from_fn(rows, outputs, |_, _| f32::NAN);
-            let halves = PackedMatrix::in_format(w.view(), format);
-            halves.multiply(&packed, out.data_mut());
-            let once = out.clone();
-            halves.multiply_add(&packed, out.data_mut());
-            let w = round(&w);
-            let x = match kernel {
-                Bf16Kernel::Float32 => x,
-                _ => round(&x),
-            };
+            let (mut x, mut w) = (matrix(rows, inputs, 1), matrix(outputs, inputs, 2));
+            let [once, twice] = products(&x, &w, format);
+            if format == Format::Bf16(Bf16Kernel::Float32) {
+                // Nothing but the weights is rounded.
+                let [same, _] = products(&x, &round(&w), Format::F32);
+                assert_eq!(same.data(), once.data());
+            }
+            if format != Format::F32 {
+                w = round(&w);
+            }
+            if format.rows().1 {
+                x = round(&x);
+            }
             let tolerance = 1e-6 * (1.0 + inputs as f64);
             for i in 0..rows {
                 for j in 0..outputs {
                     let exact = exact(&x, &w, i, j);
-                    let (once, twice) = (once.get(i, j), out.get(i, j));
-                    assert!((f64::from(once) - exact).abs() < tolerance, "{kernel:?}");
-                    assert!((f64::from(twice) - 2.0 * exact).abs() < 2.0 * tolerance);
+                    let [once, twice] = [&once, &twice].map(|m| f64::from(m.get(i, j)));
+                    assert!((once - exact).abs() < tolerance, "{format:?}");
+                    assert!((twice - 2.0 * exact).abs() < 2.0 * tolerance, "{format:?}");
                 }
-            }
-            if kernel == Bf16Kernel::Float32 {
-                // Nothing but the weights is rounded.
-                let mut packed = PackedRows::new();
-                packed.copy(rows, inputs, x.data());
-                let mut same = RowMatrix::zeros(rows, outputs);
-                PackedMatrix::new(w.view()).multiply(&packed, same.data_mut());
-                assert_eq!(same.data(), once.data());
             }
         }
     }
@@ -101,8 +83,7 @@ fn products_in_bfloat16_are_those_of_rounded_values() {
 
 #[test]
 fn a_row_multiplied_alone_or_among_others_on_any_threads_is_the_same() {
-    let kernels = Bf16Kernel::available().into_iter().map(Format::Bf16);
-    for format in [Format::F32].into_iter().chain(kernels) {
+    for format in formats() {
         rows_are_the_same_alone_or_among_others(format);
     }
 }
@@ -132,9 +113,8 @@ fn rows_are_the_same_alone_or_among_others(format: Format) {
 }
 
 #[test]
-fn no_product_is_faster_than_its_instructions() {
-    let kernels = Bf16Kernel::available().into_iter().map(Format::Bf16);
-    for format in [Format::F32].into_iter().chain(kernels) {
+fn limits_are_those_of_a_machine() {
+    for format in formats() {
         let limit = instruction_rate(format, 0.0);
         // From a processor of long ago to one of years to come.
         assert!(limit > 1e8 && limit < 1e16, "{format:?}: {limit}");
